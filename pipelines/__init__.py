@@ -1,0 +1,1 @@
+"""Entry points of the straight line; each reads a config and calls one function."""

@@ -1,0 +1,100 @@
+"""The sample index and its rules."""
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xmadapter.data import INDEX_SCHEMA, Sample, SampleIndex, build_index
+from xmadapter.errors import DataError
+
+CLASSES = ("cat", "dog")
+ROWS = [
+    Sample("a", "train", "a.jpg", 0),
+    Sample("b", "train", "b.jpg", 1, ("a dog", "one dog")),
+    Sample("c", "validation", "c.jpg", 0),
+    Sample("d", "test", "d.jpg", 1),
+]
+
+
+@given(st.permutations(ROWS))
+def test_the_order_of_samples_does_not_matter(rows: list[Sample]) -> None:
+    assert build_index(rows, CLASSES) == build_index(ROWS, CLASSES)
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, unique=True))
+def test_any_ids_end_in_the_order_of_their_bytes(names: list[str]) -> None:
+    index = build_index([Sample(name, "train", "m", 0) for name in names], CLASSES)
+    assert index.table["sample_id"].to_pylist() == sorted(names, key=str.encode)
+
+
+def test_two_samples_with_one_id_are_refused_naming_both() -> None:
+    with pytest.raises(DataError, match=r"'a'.*a\.jpg and other\.jpg"):
+        build_index([*ROWS, Sample("a", "test", "other.jpg", 0)], CLASSES)
+
+
+def test_an_unknown_split_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(DataError, match="dev.*train, validation, test"):
+        build_index([ROWS[0]._replace(split="dev")], CLASSES)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_label_without_a_class_name_is_refused(label: int) -> None:
+    with pytest.raises(DataError, match=f"2 class names; got {label}"):
+        build_index([ROWS[0]._replace(label=label)], CLASSES)
+
+
+def test_class_names_that_appear_twice_are_refused() -> None:
+    with pytest.raises(DataError, match="twice: cat"):
+        build_index(ROWS, ("cat", "cat"))
+
+
+def test_another_schema_is_refused_with_both_sides() -> None:
+    with pytest.raises(DataError, match=r"sample_id: string.*got name: string"):
+        SampleIndex(pa.table({"name": ["a"]}), CLASSES)
+
+
+def test_rows_out_of_order_are_refused() -> None:
+    table = build_index(ROWS, CLASSES).table
+    with pytest.raises(DataError, match="'d' comes before 'c'"):
+        SampleIndex(table.take([3, 2]), CLASSES)
+
+
+def test_empty_cells_are_refused() -> None:
+    table = build_index(ROWS, CLASSES).table
+    holed = table.set_column(2, INDEX_SCHEMA.field("media"), pa.array(["a", None, "c", "d"]))
+    with pytest.raises(DataError, match="no empty cells.*media"):
+        SampleIndex(holed, CLASSES)
+
+
+def test_a_selection_keeps_the_rows_of_one_split_and_all_class_names() -> None:
+    chosen = build_index(ROWS, CLASSES).select("train")
+    assert chosen.table["sample_id"].to_pylist() == ["a", "b"]
+    assert chosen.class_names == CLASSES
+
+
+def test_counts_hold_every_split_and_class() -> None:
+    assert build_index(ROWS, CLASSES).counts() == {
+        "train": {"cat": 1, "dog": 1},
+        "validation": {"cat": 1, "dog": 0},
+        "test": {"cat": 0, "dog": 1},
+    }
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"sample_id": "z"}, {"split": "test"}, {"label": 1}, {"captions": ("a cat",)}],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_fingerprint_follows_what_a_row_says(change: dict[str, object]) -> None:
+    changed = build_index([ROWS[0]._replace(**change), *ROWS[1:]], CLASSES)
+    assert changed.fingerprint != build_index(ROWS, CLASSES).fingerprint
+
+
+def test_the_fingerprint_follows_the_class_names() -> None:
+    assert build_index(ROWS, CLASSES).fingerprint != build_index(ROWS, CLASSES[::-1]).fingerprint
+
+
+def test_a_moved_data_set_keeps_its_fingerprint() -> None:
+    moved = build_index([row._replace(media=f"/elsewhere/{row.media}") for row in ROWS], CLASSES)
+    assert moved.fingerprint == build_index(ROWS, CLASSES).fingerprint

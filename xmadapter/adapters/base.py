@@ -1,0 +1,113 @@
+"""FeatureAdapter: the contract of every head over frozen features."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from xmadapter.config import TipConfig, TipFConfig, XMAdapterConfig
+
+__all__ = ["FeatureAdapter", "Memory", "SolvableAdapter", "zero_shot_logits"]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What an adapter is built from.
+
+    Args:
+        text: Class text features, L2-normalised.
+        keys: Support image features, L2-normalised.
+        labels: Class of each key, the same for all seeds.
+        logit_scale: Multiplier of similarities.
+    """
+
+    text: Float[Tensor, "classes dim"]
+    keys: Float[Tensor, "seeds support dim"]
+    labels: Int[Tensor, " support"]
+    logit_scale: float
+
+
+class FeatureAdapter(nn.Module, ABC):
+    """Map image features to logits, for several seeds side by side.
+
+    Every parameter carries a leading `seeds` axis and no operation mixes seeds, so the gradient of a sum over seeds trains each
+    one as if it were alone.
+
+    Args:
+        memory: Text classifier and support set; kept as buffers, so the state is complete.
+    """
+
+    text: Tensor
+    keys: Tensor
+    labels: Tensor
+    logit_scale: Tensor
+
+    def __init__(self, memory: Memory) -> None:
+        super().__init__()
+        self.register_buffer("text", memory.text)
+        self.register_buffer("logit_scale", torch.tensor(memory.logit_scale, dtype=torch.float32))
+
+    @abstractmethod
+    def forward(self, image: Float[Tensor, "#seeds batch dim"]) -> Float[Tensor, "seeds batch classes"]:
+        """Classify L2-normalised image features; logits, not probabilities."""
+
+    def loss(
+        self, image: Float[Tensor, "seeds batch dim"], labels: Int[Tensor, "seeds batch"], rows: Int[Tensor, "seeds batch"]
+    ) -> Float[Tensor, " seeds"]:
+        """Score a training batch: mean cross-entropy of each seed.
+
+        Args:
+            image: Views of support images.
+            labels: Their classes.
+            rows: Which support rows they are views of.
+        """
+        del rows
+        return F.cross_entropy(self(image).movedim(-1, 1), labels, reduction="none").mean(dim=-1)
+
+    @property
+    def trained_parameters(self) -> int:
+        """Trainable numbers of one seed."""
+        return sum(parameter[0].numel() for parameter in self.parameters())
+
+    @property
+    def stored_bytes(self) -> int:
+        """Size of everything one seed needs to predict."""
+        seeded = {id(parameter) for parameter in self.parameters()} | {id(getattr(self, "keys", None))}
+        return sum(
+            (tensor[0] if id(tensor) in seeded else tensor).numel() * tensor.element_size()
+            for tensor in (*self.parameters(), *self.buffers())
+        )
+
+
+class SolvableAdapter(FeatureAdapter):
+    """An adapter of the form zero-shot + cache_weight · votes, whose continuous parameters need no training."""
+
+    config: TipConfig | TipFConfig | XMAdapterConfig
+
+    def settle(self, parameters: Mapping[str, float]) -> None:
+        """Replace parameters of the config by those a search found."""
+        self.config = type(self.config).model_validate({**self.config.model_dump(), **parameters})
+
+    @abstractmethod
+    def vote_grid(
+        self, image: Float[Tensor, "#seeds batch dim"], grid: Mapping[str, Sequence[float]]
+    ) -> Iterator[Float[Tensor, "seeds batch classes"]]:
+        """Yield the votes at every point of a grid, the last name varying fastest.
+
+        What points have in common is computed once: that is where the time of a search goes.
+
+        Args:
+            image: Queries, L2-normalised.
+            grid: Values per parameter; a name that is absent stays as configured.
+        """
+
+
+def zero_shot_logits(
+    image: Float[Tensor, "#seeds batch dim"], text: Float[Tensor, "classes dim"], *, logit_scale: Tensor | float
+) -> Float[Tensor, "#seeds batch classes"]:
+    """Classify by similarity to the class texts (CLIP): logit_scale · cosine."""
+    return logit_scale * (image @ text.mT)

@@ -1,0 +1,66 @@
+"""Configuration: pydantic values, one YAML grammar, no torch."""
+
+from xmadapter.config.adapters import (
+    AdapterConfig,
+    Choice,
+    FitConfig,
+    LinearProbeConfig,
+    Range,
+    SolveRange,
+    SpaceEntry,
+    TipConfig,
+    TipFConfig,
+    TrainedConfig,
+    XMAdapterConfig,
+    ZeroShotConfig,
+    with_parameters,
+)
+from xmadapter.config.base import ClusterConfig, Frozen, SelectionProtocol, TrackingConfig
+from xmadapter.config.encode import (
+    DataConfig,
+    EmbeddedSpec,
+    EncodeConfig,
+    EncoderSpec,
+    ImageConfig,
+    ImageFolderData,
+    OpenClipSpec,
+    ParquetData,
+    TinySpec,
+)
+from xmadapter.config.load import load
+from xmadapter.config.sweep import EvaluateConfig, ExportConfig, MethodConfig, ReportConfig, SweepConfig
+
+__all__ = [
+    "AdapterConfig",
+    "Choice",
+    "ClusterConfig",
+    "DataConfig",
+    "EmbeddedSpec",
+    "EncodeConfig",
+    "EncoderSpec",
+    "EvaluateConfig",
+    "ExportConfig",
+    "FitConfig",
+    "Frozen",
+    "ImageConfig",
+    "ImageFolderData",
+    "LinearProbeConfig",
+    "MethodConfig",
+    "OpenClipSpec",
+    "ParquetData",
+    "Range",
+    "ReportConfig",
+    "SelectionProtocol",
+    "SolveRange",
+    "SpaceEntry",
+    "SweepConfig",
+    "TinySpec",
+    "TipConfig",
+    "TipFConfig",
+    "TrackingConfig",
+    "TrainedConfig",
+    "XMAdapterConfig",
+    "ZeroShotConfig",
+    "load",
+    "with_parameters",
+]

@@ -1,0 +1,216 @@
+"""Configuration of adapters: the union of kinds is the registry.
+
+Each kind carries the search space its authors or our measurements recommend, so that naming a method is enough to sweep it.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, JsonValue, TypeAdapter, model_validator
+
+from xmadapter.config.base import Frozen
+
+__all__ = [
+    "AdapterConfig",
+    "Choice",
+    "FitConfig",
+    "LinearProbeConfig",
+    "Range",
+    "SolveRange",
+    "SpaceEntry",
+    "TipConfig",
+    "TipFConfig",
+    "TrainedConfig",
+    "XMAdapterConfig",
+    "ZeroShotConfig",
+    "with_parameters",
+]
+
+
+class Range(Frozen):
+    """Continuous values that trials draw from."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_ordered(self.low, self.high, log=self.log)
+        return self
+
+
+class Choice(Frozen):
+    """Values that trials choose from."""
+
+    choices: tuple[str | int | float | bool, ...] = Field(min_length=1)
+
+
+SpaceEntry = Range | Choice
+
+
+class SolveRange(Frozen):
+    """Values of one parameter that a trial tries all at once."""
+
+    low: float
+    high: float
+    points: int = Field(32, ge=2, le=512, description="Grid size; time grows with the product over parameters.")
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        _check_ordered(self.low, self.high, log=self.log)
+        return self
+
+
+def _check_ordered(low: float, high: float, *, log: bool) -> None:
+    if not low < high:
+        raise ValueError(f"low must be below high, got {low} and {high}")
+    if log and low <= 0:
+        raise ValueError(f"a logarithmic range starts above 0, got low={low}")
+
+
+class FitConfig(Frozen):
+    """Gradient training: AdamW with a cosine schedule per step, to the last epoch."""
+
+    epochs: int = Field(20, ge=1, le=10_000)
+    learning_rate: float = Field(1e-3, gt=0, le=100)
+    weight_decay: float = Field(0.01, ge=0, le=10)
+    batch_size: int = Field(256, ge=1, description="Support images per step, per seed.")
+
+
+_CACHE_WEIGHT = SolveRange(low=0.05, high=50, points=40, log=True)
+_SHARPNESS = SolveRange(low=0.5, high=50, points=20, log=True)
+_LEARNING_RATE = Range(low=1e-4, high=1e-2, log=True)
+
+
+class ZeroShotConfig(Frozen):
+    """The text classifier alone, where every table starts."""
+
+    kind: Literal["zero-shot"] = "zero-shot"
+    title: ClassVar[str] = "Zero-shot"
+    default_solve: ClassVar[Mapping[str, SolveRange]] = {}
+    default_space: ClassVar[Mapping[str, SpaceEntry]] = {}
+    default_trials: ClassVar[int] = 1
+
+
+class LinearProbeConfig(Frozen):
+    """A linear classifier that starts as the text classifier (ZS-LP of CLAP, Silva-Rodriguez et al., 2024)."""
+
+    kind: Literal["linear-probe"] = "linear-probe"
+    fit: FitConfig = FitConfig(epochs=100, learning_rate=0.01, weight_decay=0.0)
+    title: ClassVar[str] = "Linear probe"
+    default_solve: ClassVar[Mapping[str, SolveRange]] = {}
+    default_space: ClassVar[Mapping[str, SpaceEntry]] = {
+        "fit.learning_rate": Range(low=1e-3, high=0.1, log=True),
+        "fit.weight_decay": Choice(choices=(0.0, 0.1, 1.0)),
+    }
+    default_trials: ClassVar[int] = 8
+
+
+class TipConfig(Frozen):
+    """Tip-Adapter (Zhang et al., 2022): few-shot images vote by similarity, without training."""
+
+    kind: Literal["tip"] = "tip"
+    cache_weight: float = Field(1.0, ge=0, description="Share of the votes beside zero-shot; the paper's alpha.")
+    sharpness: float = Field(5.5, gt=0, description="Kernel sharpness; the paper's beta.")
+    title: ClassVar[str] = "Tip-Adapter"
+    default_solve: ClassVar[Mapping[str, SolveRange]] = {"cache_weight": _CACHE_WEIGHT, "sharpness": _SHARPNESS}
+    default_space: ClassVar[Mapping[str, SpaceEntry]] = {}
+    default_trials: ClassVar[int] = 1
+
+
+class TipFConfig(Frozen):
+    """Tip-Adapter-F: the cached keys become weights."""
+
+    kind: Literal["tip-f"] = "tip-f"
+    cache_weight: float = Field(2.0, ge=0, description="As in Tip-Adapter; this value during training.")
+    sharpness: float = Field(5.5, gt=0, description="As in Tip-Adapter; this value during training.")
+    fit: FitConfig = FitConfig()
+    title: ClassVar[str] = "Tip-Adapter-F"
+    default_solve: ClassVar[Mapping[str, SolveRange]] = {"cache_weight": _CACHE_WEIGHT, "sharpness": _SHARPNESS}
+    default_space: ClassVar[Mapping[str, SpaceEntry]] = {
+        "fit.learning_rate": _LEARNING_RATE,
+        "sharpness": Range(low=1, high=20, log=True),
+        "cache_weight": Range(low=0.5, high=20, log=True),
+    }
+    default_trials: ClassVar[int] = 8
+
+
+class XMAdapterConfig(Frozen):
+    """XMAdapter, our reconstruction: an image cache and a text cache, merged by a ratio.
+
+    The paper (arXiv 2404.12588) states the two caches and an adaptive ratio; the formulas of the ratio, of the hard-sample
+    weight and of the loss are ours. docs/methods.md says which is which.
+    """
+
+    kind: Literal["xmadapter"] = "xmadapter"
+    cache_weight: float = Field(2.0, ge=0, description="Share of the votes beside zero-shot; alpha.")
+    sharpness: float = Field(5.5, gt=0, description="Kernel sharpness of the image cache; beta.")
+    text_sharpness: float = Field(5.5, gt=0, description="Kernel sharpness of the text cache; beta_t.")
+    ratio: Literal["fixed", "learned", "dynamic"] = Field(
+        "learned", description="How image and text affinity are weighed."
+    )
+    image_share: float = Field(
+        0.8, ge=0, le=1, description="Share of the image affinity, gamma; where training starts."
+    )
+    text_width: int = Field(128, ge=1, description="Width of the text cache, D; at most the width of the features.")
+    train_keys: bool = Field(True, description="Whether the image keys are weights, as in Tip-Adapter-F.")
+    gap: Literal["affinity", "true-class", "divergence"] = Field(
+        "affinity", description="How the modalities' disagreement is measured."
+    )
+    hardness: float = Field(
+        0.25, ge=0, le=1, description="How far disagreement raises a sample's weight, eta; 0 is plain cross-entropy."
+    )
+    agreement: float = Field(0.0, ge=0, description="Weight of the symmetric KL between the modalities, mu.")
+    fit: FitConfig = FitConfig()
+    title: ClassVar[str] = "XMAdapter (our reconstruction)"
+    default_solve: ClassVar[Mapping[str, SolveRange]] = {
+        "cache_weight": _CACHE_WEIGHT,
+        "sharpness": _SHARPNESS,
+        "text_sharpness": SolveRange(low=1, high=50, points=6, log=True),
+    }
+    default_space: ClassVar[Mapping[str, SpaceEntry]] = {
+        "fit.learning_rate": _LEARNING_RATE,
+        "sharpness": Range(low=1, high=20, log=True),
+        "cache_weight": Range(low=0.5, high=20, log=True),
+        "image_share": Choice(choices=(0.5, 0.8, 0.95)),
+    }
+    default_trials: ClassVar[int] = 8
+
+    @model_validator(mode="after")
+    def _finite_logit(self) -> Self:
+        if self.ratio != "fixed" and not 0 < self.image_share < 1:
+            raise ValueError(
+                f"image_share {self.image_share} has no finite logit; use ratio: fixed, or a share inside (0, 1)"
+            )
+        return self
+
+
+AdapterConfig = Annotated[
+    ZeroShotConfig | LinearProbeConfig | TipConfig | TipFConfig | XMAdapterConfig, Field(discriminator="kind")
+]
+TrainedConfig = LinearProbeConfig | TipFConfig | XMAdapterConfig
+_ADAPTER: TypeAdapter[AdapterConfig] = TypeAdapter(AdapterConfig)
+
+
+def with_parameters(adapter: AdapterConfig, parameters: Mapping[str, JsonValue]) -> AdapterConfig:
+    """Set fields of a config by dotted name, validated like a file.
+
+    Raises:
+        ValueError: A name is no field, or a value is outside the field's bounds.
+
+    Example:
+        >>> with_parameters(TipFConfig(), {"sharpness": 2.0, "fit.epochs": 5}).fit.epochs
+        5
+    """
+    value = adapter.model_dump()
+    for name, parameter in parameters.items():
+        inner = value
+        *path, leaf = name.split(".")
+        for key in path:
+            if not isinstance(inner.get(key), dict):
+                raise ValueError(f"{name} is not a field of {adapter.kind}")
+            inner = inner[key]
+        inner[leaf] = parameter
+    return _ADAPTER.validate_python(value)

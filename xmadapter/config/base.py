@@ -1,0 +1,38 @@
+"""What every configuration value shares: frozen, closed, finite."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from xmadapter.fingerprint import fingerprint
+
+__all__ = ["ClusterConfig", "Frozen", "SelectionProtocol", "TrackingConfig"]
+
+SelectionProtocol = Literal["fewshot-val", "full-val"]
+"""What hyperparameters are chosen on: `fewshot-val` takes min(shots, 4) validation images a class, as CoOp does;
+`full-val` takes the whole validation split, as most published code does. Neither sees a test label."""
+
+
+class Frozen(BaseModel):
+    """A value that refuses unknown fields and never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the content; the order of keys and defaults left out in a file do not matter."""
+        return fingerprint(self.model_dump(mode="json"))
+
+
+class ClusterConfig(Frozen):
+    """Where Ray runs."""
+
+    address: str = Field("local", description="`local` starts Ray here; `auto` joins the cluster of a submitted job.")
+
+
+class TrackingConfig(Frozen):
+    """Where runs are recorded."""
+
+    uri: str | None = Field(
+        None, description="MLflow address; empty means MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."
+    )

@@ -1,0 +1,109 @@
+"""Configuration of data sets, encoders and the encode job."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from xmadapter.config.base import ClusterConfig, Frozen
+
+__all__ = [
+    "DataConfig",
+    "EmbeddedSpec",
+    "EncodeConfig",
+    "EncoderSpec",
+    "ImageConfig",
+    "ImageFolderData",
+    "OpenClipSpec",
+    "ParquetData",
+    "TinySpec",
+]
+
+
+class EmbeddedSpec(Frozen):
+    """The default model, assembled from weights that pip packages ship: weak, but real and always at hand."""
+
+    kind: Literal["embedded"] = "embedded"
+    weights_sha256: str | None = Field(None, description="Filled in when the weights are found.")
+
+
+class OpenClipSpec(Frozen):
+    """An open_clip model with its own transform, tokenizer and logit scale."""
+
+    kind: Literal["open_clip"] = "open_clip"
+    model: str = Field(description="Architecture, such as ViT-B-32; or local-dir:FOLDER or hf-hub:ORG/NAME.")
+    pretrained: str | None = Field(None, description="open_clip tag, or a checkpoint file.")
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    weights_sha256: str | None = Field(None, description="Filled in when the weights are found.")
+
+
+class TinySpec(Frozen):
+    """A seeded projection of coarse pixels and letter counts; for tests and smoke runs."""
+
+    kind: Literal["tiny"] = "tiny"
+    dim: int = Field(32, ge=2, le=4096)
+    seed: int = 0
+    weights_sha256: str | None = None
+
+
+EncoderSpec = Annotated[EmbeddedSpec | OpenClipSpec | TinySpec, Field(discriminator="kind")]
+
+
+class ImageConfig(Frozen):
+    """What happens to an image before the encoder's own transform."""
+
+    invert: bool = Field(False, description="Turn light on dark into dark on light: 255 minus each value.")
+
+
+class ImageFolderData(Frozen):
+    """Folders of images: ROOT/SPLIT/CLASS/image, or ROOT/CLASS/image, which is then split by content."""
+
+    kind: Literal["image-folder"] = "image-folder"
+    root: str
+
+
+class ParquetData(Frozen):
+    """One Parquet file with a row per image."""
+
+    kind: Literal["parquet"] = "parquet"
+    path: str
+    image: str = Field("image", description="Column of encoded image bytes.")
+    label: str = Field("label", description="Column of class names.")
+    split: str = Field("split", description="Column of train, validation or test.")
+
+
+DataConfig = Annotated[ImageFolderData | ParquetData, Field(discriminator="kind")]
+
+
+class EncodeConfig(Frozen):
+    """One encode job: a data set through an encoder into a feature store."""
+
+    data: DataConfig
+    output: str = Field(description="Folder of the feature store.")
+    encoder: EncoderSpec = EmbeddedSpec()
+    image: ImageConfig = ImageConfig()
+    prompts: tuple[str, ...] = Field(
+        ("a photo of a {}.",), min_length=1, description="Templates; {} is the class name."
+    )
+    views: int = Field(
+        10, ge=0, le=1000, description="Augmented views of each training image, beside the test transform."
+    )
+    seed: int = Field(0, description="Of the augmented views.")
+    rows_per_shard: int = Field(
+        256, ge=1, le=4096, description="Upper bound of encoded rows in a shard; the unit of retry."
+    )
+    batch_size: int = Field(
+        16, ge=1, le=4096, description="Images per forward pass; part of the plan, as it touches the last bits."
+    )
+    max_skip_fraction: float = Field(0.0, ge=0, le=1, description="Share of images that may be unreadable.")
+    max_actors: int | None = Field(
+        None, ge=1, description="Upper bound of the encoder pool; empty means what the cluster holds."
+    )
+    cluster: ClusterConfig = ClusterConfig()
+
+    @field_validator("prompts")
+    @classmethod
+    def _one_slot_each(cls, prompts: tuple[str, ...]) -> tuple[str, ...]:
+        for prompt in prompts:
+            if prompt.count("{}") != 1 or prompt.count("{") != 1 or prompt.count("}") != 1:
+                raise ValueError(f"{prompt!r} needs exactly one {{}} for the class name")
+        return prompts

@@ -1,0 +1,129 @@
+"""Configuration of a sweep and of what follows it: the final test, the report and the export."""
+
+from collections.abc import Mapping
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from xmadapter.config.adapters import AdapterConfig, Choice, Range, SolveRange, SpaceEntry, with_parameters
+from xmadapter.config.base import ClusterConfig, Frozen, SelectionProtocol, TrackingConfig
+
+__all__ = ["EvaluateConfig", "ExportConfig", "MethodConfig", "ReportConfig", "SweepConfig"]
+
+
+class MethodConfig(Frozen):
+    """One adapter and how its hyperparameters are searched; an empty field takes the method's recommendation."""
+
+    adapter: AdapterConfig
+    space: dict[str, SpaceEntry] | None = Field(
+        None, description="Fields that change the training: one trial per draw."
+    )
+    solve: dict[str, SolveRange] | None = Field(
+        None, description="Fields solved inside each trial, over the whole grid."
+    )
+    trials: int | None = Field(None, ge=1, description="Draws per shot count; 1 where `space` is empty.")
+    name: str | None = Field(
+        None, min_length=1, max_length=80, description="How the method is shown; must be unique in a sweep."
+    )
+
+    @model_validator(mode="after")
+    def _known_fields(self) -> Self:
+        for name, entry in (*self.search_space.items(), *self.solve_grid.items()):
+            for value in _extremes(entry):
+                with_parameters(self.adapter, {name: value})
+        if "image_share" in self.solve_grid and getattr(self.adapter, "ratio", None) != "fixed":
+            raise ValueError("image_share can be solved only with ratio: fixed; otherwise training finds it")
+        return self
+
+    @property
+    def title(self) -> str:
+        """Name in tables, plots and MLflow."""
+        return self.name or self.adapter.title
+
+    @property
+    def search_space(self) -> Mapping[str, SpaceEntry]:
+        """What trials draw."""
+        return self.adapter.default_space if self.space is None else self.space
+
+    @property
+    def solve_grid(self) -> Mapping[str, SolveRange]:
+        """What a trial solves."""
+        return self.adapter.default_solve if self.solve is None else self.solve
+
+    @property
+    def draws(self) -> int:
+        """Number of trials per shot count."""
+        return (self.trials or self.adapter.default_trials) if self.search_space else 1
+
+
+def _extremes(entry: SpaceEntry | SolveRange) -> tuple[str | float | bool, ...]:
+    match entry:
+        case Choice(choices=choices):
+            return choices
+        case Range(low=low, high=high) | SolveRange(low=low, high=high):
+            return (low, high)
+
+
+class SweepConfig(Frozen):
+    """One sweep: methods over shot counts on one feature store."""
+
+    features: str = Field(description="Folder of the feature store.")
+    output: str = Field(description="Folder of the ledger and of everything that follows from this sweep.")
+    experiment: str = Field(min_length=1, description="MLflow experiment; name it after the data set.")
+    methods: tuple[MethodConfig, ...] = Field(min_length=1)
+    protocol: SelectionProtocol = "fewshot-val"
+    shots: tuple[int, ...] = Field((1, 2, 4, 8, 16), min_length=1)
+    seeds: tuple[int, ...] = Field((1, 2, 3), min_length=1, description="Episodes: which images are drawn as shots.")
+    search_seed: int = Field(0, description="Of the hyperparameter search.")
+    max_failed_fraction: float = Field(
+        0.2, ge=0, le=1, description="Share of failed trials after which the sweep stops."
+    )
+    tracking: TrackingConfig = TrackingConfig()
+    cluster: ClusterConfig = ClusterConfig()
+
+    @field_validator("shots")
+    @classmethod
+    def _positive(cls, shots: tuple[int, ...]) -> tuple[int, ...]:
+        if min(shots) < 1:
+            raise ValueError(
+                f"shots are images a class, at least 1, got {min(shots)}; add the method zero-shot for none"
+            )
+        return tuple(sorted(shots))
+
+    @field_validator("shots", "seeds")
+    @classmethod
+    def _unique(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError(f"each value once, got {list(values)}")
+        return values
+
+    @model_validator(mode="after")
+    def _unique_titles(self) -> Self:
+        titles = [method.title for method in self.methods]
+        doubles = sorted({title for title in titles if titles.count(title) > 1})
+        if doubles:
+            raise ValueError(f"two methods are called {doubles[0]!r}; give one of them a `name`")
+        return self
+
+
+class EvaluateConfig(Frozen):
+    """The final test of a finished sweep."""
+
+    sweep: str = Field(description="Output folder of the sweep.")
+
+
+class ReportConfig(Frozen):
+    """The report of an evaluated sweep."""
+
+    sweep: str = Field(description="Output folder of the sweep.")
+    output: str = Field(description="Folder of the report.")
+
+
+class ExportConfig(Frozen):
+    """The bundle of one choice; empty fields mean the best by validation."""
+
+    sweep: str = Field(description="Output folder of the sweep.")
+    output: str = Field(description="Folder of the bundle.")
+    method: str | None = Field(None, description="Title of the method.")
+    shots: int | None = Field(None, ge=1)
+    seed: int | None = Field(None, description="Episode to export; empty means the first of the sweep.")

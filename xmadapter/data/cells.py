@@ -1,0 +1,93 @@
+"""Images in the rows of Parquet files: each file is opened once, each row group read once."""
+
+import os
+from bisect import bisect_right
+from functools import lru_cache
+from itertools import accumulate
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xmadapter.data.files import BadImage, one_line, open_regular, require_size
+
+__all__ = ["MAX_GROUP_BYTES", "group_bytes", "open_parquet", "read_cell"]
+
+MAX_GROUP_BYTES = 512 * 1024**2
+"""Uncompressed image bytes of one row group, which a process holds in memory at once."""
+
+
+class _Version(NamedTuple):
+    """A file as it is now; a rewritten one is another key of the caches below."""
+
+    path: Path
+    inode: int
+    size_bytes: int
+    modified_ns: int
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a Parquet file; a FIFO does not hang, and extension types are not revived, as that may run code.
+
+    Raises:
+        BadImage: With reason missing, not_regular or corrupt.
+    """
+    open_regular(path).close()
+    try:
+        # As bytes, since Arrow refuses the str of a name that is not UTF-8.
+        return pq.ParquetFile(pa.OSFile(os.fsencode(path)), arrow_extensions_enabled=False)
+    except (pa.ArrowException, OSError) as error:
+        raise BadImage("corrupt", one_line(error)) from error
+
+
+def group_bytes(file: pq.ParquetFile, column: str, group: int) -> int:
+    """Say how many bytes a flat column takes in one row group, uncompressed."""
+    # Nested columns have several leaves, so a leaf's number is not the column's.
+    leaf = next(number for number in range(len(file.schema)) if file.schema.column(number).path == column)
+    return file.metadata.row_group(group).column(leaf).total_uncompressed_size
+
+
+def read_cell(path: Path, column: str, row: int) -> bytes:
+    """Read one image; rows in their order cost one pass over the file.
+
+    Up to four files stay open and one row group in memory, at most `MAX_GROUP_BYTES`. Called from one thread per process.
+
+    Raises:
+        BadImage: With reason missing, empty, not_regular, not_image, too_large or corrupt.
+    """
+    with open_regular(path) as opened:
+        state = os.fstat(opened.fileno())
+    version = _Version(path, state.st_ino, state.st_size, state.st_mtime_ns)
+    file, first_rows = _open(version)
+    if file.schema_arrow.names.count(column) != 1 or row >= first_rows[-1]:
+        raise BadImage("missing", f"no row {row} of a column {column!r}; the file has {first_rows[-1]} rows")
+    kind = file.schema_arrow.field(column).type
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        raise BadImage("not_image", f"column {column!r} holds {kind}, not bytes")
+    group = bisect_right(first_rows, row) - 1
+    cell = _read_group(version, column, group)[row - first_rows[group]]
+    if not cell.is_valid:
+        raise BadImage("empty", "no value")
+    require_size(cell.as_buffer().size)
+    return cell.as_py()
+
+
+@lru_cache(maxsize=4)
+def _open(version: _Version) -> tuple[pq.ParquetFile, list[int]]:
+    """Open a file; the list holds the first row of each row group and, at its end, the number of rows."""
+    file = open_parquet(version.path)
+    sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
+    return file, list(accumulate(sizes, initial=0))
+
+
+@lru_cache(maxsize=1)
+def _read_group(version: _Version, column: str, group: int) -> pa.ChunkedArray:
+    file, _ = _open(version)
+    size_bytes = group_bytes(file, column, group)
+    if size_bytes > MAX_GROUP_BYTES:
+        raise BadImage("too_large", f"row group {group} holds {size_bytes} bytes; at most {MAX_GROUP_BYTES} are read")
+    try:
+        return file.read_row_group(group, columns=[column], use_threads=False)[column]
+    except (pa.ArrowException, OSError) as error:
+        raise BadImage("corrupt", one_line(error)) from error

@@ -1,0 +1,46 @@
+"""connect: join or start Ray, once, quietly."""
+
+import logging
+import os
+
+import ray
+
+from xmadapter.config import ClusterConfig
+from xmadapter.errors import RetryLater
+
+__all__ = ["connect", "cores", "gpus"]
+
+
+def connect(cluster: ClusterConfig) -> None:
+    """Start Ray on this machine, or join the cluster of a submitted job.
+
+    Raises:
+        RetryLater: No cluster answers at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's own reports of tasks and trials; ours are the progress bar and the ledger.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    for name in ("ray", "ray.data", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if ray.is_initialized():
+        return
+    local = cluster.address == "local"
+    try:
+        ray.init(
+            address=cluster.address,
+            include_dashboard=False if local else None,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except ConnectionError as error:
+        raise RetryLater(f"no Ray cluster answers at {cluster.address}; start one, or set cluster.address=local") from error
+
+
+def cores() -> int:
+    """CPU cores of the cluster as it is now."""
+    return int(ray.cluster_resources().get("CPU", 1))
+
+
+def gpus() -> int:
+    """GPUs of the cluster as it is now."""
+    return int(ray.cluster_resources().get("GPU", 0))

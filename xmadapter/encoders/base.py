@@ -1,0 +1,155 @@
+"""What an encoder is, and how a config value becomes one.
+
+Specs travel between processes, encoders do not: each process builds its own. The modules behind a spec are imported only
+when it is built, so that Tiny needs neither open_clip nor transformers.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from xmadapter.config.encode import EmbeddedSpec, EncoderSpec, ImageConfig, OpenClipSpec, TinySpec
+from xmadapter.encoders.views import augmented_view, plain_view, transformed_view
+from xmadapter.errors import FingerprintMismatch
+
+__all__ = ["ImageTextEncoder", "build_augment", "build_encoder", "build_preprocess", "resolve_encoder"]
+
+
+class ImageTextEncoder(Protocol):
+    """Maps images and texts into one space, without gradients.
+
+    Features are float32 on the CPU and *not* normalised: their norm is stored beside the direction. Rows depend on the batch
+    they are in only in the last bits. Not safe to share between threads.
+
+    Attributes:
+        spec: What was built, with `weights_sha256` filled in.
+        dim: Width of the joint space.
+        logit_scale: Multiplier from cosine to logit (about 30 or 100), not its logarithm.
+    """
+
+    spec: EncoderSpec
+    dim: int
+    logit_scale: float
+
+    def encode_image(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        """Encode pixels in [0, 255], as `build_preprocess` makes them; normalisation happens here, on the device."""
+        ...
+
+    def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
+        """Encode texts; what is longer than the model's context is cut off."""
+        ...
+
+
+def resolve_encoder(spec: EncoderSpec) -> EncoderSpec:
+    """Find the weights and fill in their hash, without building a model.
+
+    The first call for an open_clip tag or an `hf-hub:` model downloads the checkpoint.
+
+    Raises:
+        FingerprintMismatch: `spec` already carries another hash than the weights found here.
+        ConfigError: There is no such model, tag or file.
+        MissingExtra: A package that the spec needs is absent.
+        IntegrityError: The embedded model's packages hold other bytes than expected.
+    """
+    found = _weights_sha256(spec)
+    if spec.weights_sha256 not in (None, found):
+        raise FingerprintMismatch(
+            f"encoder {_name(spec)} was recorded with weights {spec.weights_sha256}, here they are {found}; "
+            "nothing was encoded. Install or name the recorded weights, or encode again into a new folder."
+        )
+    return spec.model_copy(update={"weights_sha256": found})
+
+
+def build_encoder(spec: EncoderSpec) -> ImageTextEncoder:
+    """Build the encoder in the process that uses it, on a GPU if this process sees one.
+
+    The embedded model is assembled in the user's cache folder on first use, which takes seconds. Thread counts are left as
+    they are. Build from one thread at a time: open_clip's log output and hub lookups are switched off meanwhile.
+
+    Raises:
+        XMAdapterError: As for `resolve_encoder`; or the checkpoint does not fit the architecture.
+    """
+    resolved = resolve_encoder(spec)
+    match resolved:
+        case TinySpec():
+            from xmadapter.encoders.tiny import TinyEncoder
+
+            return TinyEncoder(resolved)
+        case OpenClipSpec():
+            from xmadapter.encoders.open_clip import OpenClipEncoder
+
+            return OpenClipEncoder(resolved)
+        case EmbeddedSpec():
+            from xmadapter.encoders.embedded import build_embedded
+
+            return build_embedded(resolved)
+
+
+def build_preprocess(spec: EncoderSpec, image: ImageConfig) -> Callable[[Image.Image], UInt8[Tensor, "3 height width"]]:
+    """Build view 0, the model's test transform up to but without normalisation; loads no weights.
+
+    Raises:
+        ConfigError: There is no such model.
+        MissingExtra: A package that the spec needs is absent.
+    """
+    match spec:
+        case OpenClipSpec():
+            from xmadapter.encoders.open_clip import pixel_transform
+
+            return partial(transformed_view, transform=pixel_transform(spec), invert=image.invert)
+        case _:
+            return partial(plain_view, size=_image_size(spec)[0], invert=image.invert)
+
+
+def build_augment(spec: EncoderSpec, image: ImageConfig) -> Callable[[Image.Image, int], UInt8[Tensor, "3 height width"]]:
+    """Build augmented views: a function of the image and an integer seed, equal in every process.
+
+    A crop of 50 to 100 % of the area, resized (bicubic) to the model's input, flipped left to right half of the time: the
+    augmentation of Tip-Adapter (Zhang et al., 2022).
+
+    Raises:
+        ConfigError: There is no such model.
+        MissingExtra: A package that the spec needs is absent.
+    """
+    return partial(augmented_view, size=_image_size(spec), invert=image.invert)
+
+
+def _weights_sha256(spec: EncoderSpec) -> str:
+    match spec:
+        case TinySpec():
+            from xmadapter.encoders.tiny import tiny_sha256
+
+            return tiny_sha256(spec)
+        case OpenClipSpec():
+            from xmadapter.encoders.open_clip import checkpoint_sha256
+
+            return checkpoint_sha256(spec)
+        case EmbeddedSpec():
+            from xmadapter.encoders.embedded import check_parts, find_parts
+
+            return check_parts(find_parts())
+
+
+def _image_size(spec: EncoderSpec) -> tuple[int, int]:
+    """Height and width of the model's input."""
+    match spec:
+        case TinySpec():
+            from xmadapter.encoders.tiny import IMAGE_SIZE
+
+            return IMAGE_SIZE, IMAGE_SIZE
+        case OpenClipSpec():
+            from xmadapter.encoders.open_clip import image_size
+
+            return image_size(spec)
+        case EmbeddedSpec():
+            from xmadapter.encoders.embedded import IMAGE_SIZE
+
+            return IMAGE_SIZE, IMAGE_SIZE
+
+
+def _name(spec: EncoderSpec) -> str:
+    return f"{spec.model} ({spec.pretrained})" if isinstance(spec, OpenClipSpec) else spec.kind

@@ -1,0 +1,80 @@
+"""entry_point: argv to config, logging, errors to one line and an exit code."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from xmadapter.config import load
+from xmadapter.errors import ResourceError, XMAdapterError
+
+__all__ = ["entry_point", "exit_status"]
+
+_Config = TypeVar("_Config", bound=BaseModel)
+
+
+def entry_point(config_type: type[_Config]) -> Callable[[Callable[[_Config], None]], Callable[[], None]]:
+    """Turn a function of a config into a command.
+
+    The command takes `--config FILE`, any number of `a.b=value` overrides, and `--debug`. It exits with the status that
+    `xmadapter.errors` gives to each error; a bug keeps Python's status 1 and its traceback.
+    """
+
+    def decorate(main: Callable[[_Config], None]) -> Callable[[], None]:
+        def command() -> None:
+            arguments = _parse(main)
+            sys.exit(exit_status(lambda: main(load(config_type, arguments.config, arguments.override)), arguments.debug))
+
+        command.__doc__ = main.__doc__
+        return command
+
+    return decorate
+
+
+def exit_status(action: Callable[[], None], debug: bool = False) -> int:
+    """Run an action; print one line for an error a user can mend, and return its status.
+
+    With `debug` the error keeps its traceback.
+    """
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, format="%(message)s")
+    try:
+        action()
+    except XMAdapterError as error:
+        if debug:
+            raise
+        return _report(error)
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept; the same command resumes", file=sys.stderr)
+        return 130
+    except MemoryError:
+        return _report(ResourceError("memory is exhausted; what was finished is kept; lower batch_size or max_actors"))
+    except BrokenPipeError:
+        # The reader of our output went away, as `head` does; leaving quietly needs a sink for the flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def _report(error: XMAdapterError) -> int:
+    text = " ".join(str(error).split())
+    printable = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+    print(f"error[{error.code}]: {printable}", file=sys.stderr)
+    return error.exit_status
+
+
+def _parse(main: Callable[..., None]) -> argparse.Namespace:
+    module = sys.modules[main.__module__]
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {getattr(module.__spec__, 'name', main.__module__)}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=Path, help="YAML file")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.add_argument("override", nargs="*", metavar="a.b=value", help="replace a value of the file")
+    return parser.parse_args()

@@ -1,0 +1,84 @@
+"""Features in memory, in two kinds that cannot be confused: what tunes, and what is looked at once."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from xmadapter.config import SelectionProtocol
+
+__all__ = ["FeatureSet", "Provenance", "TestSet", "TextBank", "TuningData"]
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Image features of one split.
+
+    Args:
+        features: L2-normalised; view 0 is the test transform, others are augmentations.
+        norms: Length of each feature before normalisation.
+        labels: Index into the class names.
+        ids: Sample ids, unique.
+    """
+
+    features: Float[np.ndarray, "n views dim"]
+    norms: Float[np.ndarray, "n views"]
+    labels: Int[np.ndarray, " n"]
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Count samples."""
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class TextBank:
+    """Text features of every class under every prompt, L2-normalised."""
+
+    features: Float[np.ndarray, "classes prompts dim"]
+    class_names: tuple[str, ...]
+
+    @cached_property
+    def class_features(self) -> Float[np.ndarray, "classes dim"]:
+        """Mean over prompts, normalised again: the zero-shot classifier."""
+        mean = self.features.mean(axis=1)
+        return (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Which features these are; part of every record."""
+
+    plan_fingerprint: str
+    encoder_fingerprint: str
+    split_hash: str
+
+
+@dataclass(frozen=True)
+class TuningData:
+    """All that a trial may see; it holds no test row, by type."""
+
+    protocol: SelectionProtocol
+    train: FeatureSet
+    validation: FeatureSet
+    text: TextBank
+    logit_scale: float
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """The test split; opened by the final evaluation and nowhere else."""
+
+    __test__ = False  # pytest would collect the class by its name
+
+    data: FeatureSet
+    provenance: Provenance
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the ids and labels it holds."""
+        lines = "\n".join(f"{name}\t{label}" for name, label in zip(self.data.ids, self.data.labels, strict=True))
+        return hashlib.sha256(lines.encode()).hexdigest()

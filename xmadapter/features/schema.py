@@ -1,0 +1,41 @@
+"""Columns of a feature shard, built here and demanded exactly when reading.
+
+A shard from a stranger may name an extension type that runs code when its values are converted, so a reader compares schemas
+before it looks at any value.
+"""
+
+import pyarrow as pa
+
+__all__ = ["image_schema", "text_schema"]
+
+
+def image_schema(dim: int) -> pa.Schema:
+    """Schema of an image shard: one row per (sample, view), the views of a sample side by side."""
+    return pa.schema(
+        [
+            pa.field("sample_id", pa.string(), nullable=False),
+            pa.field("label", pa.int32(), nullable=False),
+            pa.field("view", pa.int16(), nullable=False),
+            pa.field("source_sha256", pa.binary(32), nullable=False),
+            *_feature_fields(dim),
+        ]
+    )
+
+
+def text_schema(dim: int) -> pa.Schema:
+    """Schema of a text shard: one row per (class, prompt)."""
+    return pa.schema(
+        [
+            pa.field("label", pa.int32(), nullable=False),
+            pa.field("prompt", pa.int16(), nullable=False),
+            pa.field("text", pa.string(), nullable=False),
+            *_feature_fields(dim),
+        ]
+    )
+
+
+def _feature_fields(dim: int) -> list[pa.Field]:
+    return [
+        pa.field("norm", pa.float32(), nullable=False),
+        pa.field("feature", pa.list_(pa.field("item", pa.float32(), nullable=False), dim), nullable=False),
+    ]

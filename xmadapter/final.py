@@ -1,0 +1,86 @@
+"""run_final: refit the choices, look at the test split once."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Int
+from pydantic import Field
+
+from xmadapter.config import Frozen
+from xmadapter.errors import FingerprintMismatch
+from xmadapter.evaluation import Interval, class_accuracy, seed_interval, wilson_interval
+from xmadapter.features import TestSet, TuningData
+from xmadapter.trial import TrialResult, refit
+
+__all__ = ["FinalResult", "predictions_table", "run_final"]
+
+_CHUNK = 4096
+
+
+class FinalResult(Frozen):
+    """One choice on the test split."""
+
+    choice: TrialResult
+    test: tuple[float, ...] = Field(description="Accuracy in [0, 1], per seed.")
+    interval: Interval = Field(description="Of the mean over seeds, by Student's t.")
+    wilson: tuple[Interval, ...] = Field(description="Of each seed's accuracy, over the test images.")
+    class_accuracy: tuple[float, ...] = Field(description="Per class, over all seeds, in [0, 1].")
+    test_rows: int
+    seconds: float
+
+
+def run_final(
+    data: TuningData, test: TestSet, choices: Iterable[TrialResult]
+) -> Iterator[tuple[FinalResult, Int[np.ndarray, "seeds n"]]]:
+    """Refit each choice on its own support sets and score the test split.
+
+    Args:
+        data: What the choices were tuned on.
+        test: The test split of the same store.
+        choices: One per method and shot count, chosen by validation.
+
+    Yields:
+        One result per choice, in order, with the predicted class per seed and test row.
+
+    Raises:
+        FingerprintMismatch: Test split and tuning data come from different features.
+    """
+    if test.provenance != data.provenance:
+        raise FingerprintMismatch("test split and tuning data come from different feature stores; nothing was scored")
+    image = torch.from_numpy(test.data.features[:, 0])
+    labels = torch.from_numpy(test.data.labels)
+    for choice in choices:
+        started = time.perf_counter()
+        adapter = refit(data, choice, seeds=choice.seeds)
+        with torch.no_grad():
+            predicted = torch.cat([adapter(rows[None]).argmax(dim=-1) for rows in image.split(_CHUNK)], dim=1)
+        correct = (predicted == labels).sum(dim=1).tolist()
+        scores = tuple(count / len(labels) for count in correct)
+        result = FinalResult(
+            choice=choice,
+            test=scores,
+            interval=seed_interval(scores),
+            wilson=tuple(wilson_interval(count, len(labels)) for count in correct),
+            class_accuracy=tuple(class_accuracy(predicted, labels, classes=len(data.text.class_names)).tolist()),
+            test_rows=len(labels),
+            seconds=time.perf_counter() - started,
+        )
+        yield result, predicted.numpy()
+
+
+def predictions_table(test: TestSet, result: FinalResult, predicted: Int[np.ndarray, "seeds n"]) -> pa.Table:
+    """Tabulate predictions of one choice: method, shots, seed, sample_id, label, predicted."""
+    seeds, rows = predicted.shape
+    return pa.table(
+        {
+            "method": pa.array([result.choice.method] * seeds * rows, pa.string()),
+            "shots": pa.array(np.full(seeds * rows, result.choice.shots), pa.int32()),
+            "seed": pa.array(np.repeat(result.choice.seeds, rows), pa.int32()),
+            "sample_id": pa.array(list(test.data.ids) * seeds, pa.string()),
+            "label": pa.array(np.tile(test.data.labels, seeds), pa.int32()),
+            "predicted": pa.array(predicted.ravel(), pa.int32()),
+        }
+    )

@@ -1,0 +1,148 @@
+"""The steps after a sweep, each one function: final test, report, export. Pipelines and the CLI wrap them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from xmadapter.bundle import export_bundle
+from xmadapter.config import EvaluateConfig, ExportConfig, ReportConfig
+from xmadapter.errors import ConfigError, FingerprintMismatch
+from xmadapter.features import FeatureStore, open_features
+from xmadapter.final import FinalResult, predictions_table, run_final
+from xmadapter.ledger import Entry
+from xmadapter.records import final_entry
+from xmadapter.reports import Report, build_report, write_report
+from xmadapter.results import SweepFolder, open_sweep_folder
+from xmadapter.selection import choose, select_best
+from xmadapter.storage import write_durably
+from xmadapter.tracking import Tracker, tracking_uri
+from xmadapter.trial import TrialResult
+
+__all__ = ["evaluate_sweep", "export_choice", "report_sweep", "sync"]
+
+
+def evaluate_sweep(config: EvaluateConfig) -> list[FinalResult]:
+    """Choose by validation, refit, score the test split once, record.
+
+    The look at the test split is counted before it happens; the report shows the count.
+
+    Raises:
+        ConfigError: No sweep, or it has no finished trial.
+        TrackingError: The results are in the ledger, but MLflow has not received them.
+    """
+    folder = open_sweep_folder(config.sweep)
+    store, best = _choices(folder)
+    data = store.tuning(folder.config.protocol)
+    folder.append("look", str(folder.looks + 1), {"choices": [[result.method, result.shots] for result in best]})
+    test = store.test()
+    results, tables = [], []
+    for result, predicted in tqdm(run_final(data, test, best), total=len(best), unit="method", desc="final test"):
+        results.append(result)
+        tables.append(predictions_table(test, result, predicted))
+    path = folder.path / "predictions.parquet"
+    write_durably(path, lambda file: pq.write_table(pa.concat_tables(tables), file, compression="zstd"))
+    entry = final_entry(results, folder.studies(store.manifest.plan_fingerprint), looks=folder.looks)
+    folder.ledger.append(entry)
+    with _tracker(folder) as tracker:
+        tracker.send(entry)
+        _send_file(folder, tracker, store, path)
+    return results
+
+
+def report_sweep(config: ReportConfig) -> Path:
+    """Write the report of an evaluated sweep: HTML, Markdown, CSV and the picture; returns the HTML file.
+
+    Raises:
+        ConfigError: The sweep has not been evaluated.
+        TrackingError: The report is written, but MLflow has not received it.
+    """
+    folder = open_sweep_folder(config.sweep)
+    finals = folder.finals()
+    if not finals:
+        raise ConfigError(f"{config.sweep} has no final test; run pipelines.evaluate with sweep={config.sweep} first")
+    store = _store(folder)
+    trials = folder.results(store.manifest.plan_fingerprint)
+    page = write_report(_report(folder, store, finals, trials), config.output)
+    with _tracker(folder) as tracker:
+        _send_file(folder, tracker, store, page)
+    return page
+
+
+def export_choice(config: ExportConfig) -> Path:
+    """Export the chosen method as a bundle; by default the best by validation at the largest shot count.
+
+    Raises:
+        ConfigError: There is no such method, shot count or seed, or the output exists.
+    """
+    folder = open_sweep_folder(config.sweep)
+    store, best = _choices(folder)
+    choice = choose(best, method=config.method, shots=config.shots)
+    tested = [final for final in folder.finals() if final.choice == choice]
+    return export_bundle(
+        store.tuning(folder.config.protocol),
+        store.manifest,
+        choice,
+        seed=choice.seeds[0] if config.seed is None else config.seed,
+        test=tested[-1].interval if tested else None,
+        output=config.output,
+    )
+
+
+def sync(sweep: str) -> str:
+    """Deliver what MLflow has not acknowledged; returns its address.
+
+    Raises:
+        TrackingError: The server is still not there; nothing is lost.
+    """
+    folder = open_sweep_folder(sweep)
+    with _tracker(folder):
+        return tracking_uri(folder.config.tracking)
+
+
+@contextmanager
+def _tracker(folder: SweepFolder) -> Iterator[Tracker]:
+    tracker = Tracker(folder.config.tracking, folder.config.experiment, folder.ledger)
+    yield tracker
+    tracker.close()
+
+
+def _send_file(folder: SweepFolder, tracker: Tracker, store: FeatureStore, path: Path) -> None:
+    parents = sorted({study.parent for study in folder.studies(store.manifest.plan_fingerprint)})
+    entry = Entry("artifact", f"{path.name}-{folder.looks}", {"parents": parents, "path": str(path.resolve())})
+    folder.ledger.append(entry)
+    tracker.send(entry)
+
+
+def _store(folder: SweepFolder) -> FeatureStore:
+    return open_features(folder.config.features)
+
+
+def _choices(folder: SweepFolder) -> tuple[FeatureStore, list[TrialResult]]:
+    store = _store(folder)
+    best = select_best(folder.results(store.manifest.plan_fingerprint))
+    if not best:
+        known = {entry.body["tags"]["feature_manifest"] for entry in folder.ledger.entries("method")}
+        if known and store.manifest.plan_fingerprint not in known:
+            raise FingerprintMismatch(
+                f"{folder.path} was swept on other features than {folder.config.features} holds now; nothing was scored; sweep again"
+            )
+        raise ConfigError(f"{folder.path} has no finished trial; run pipelines.sweep first")
+    return store, best
+
+
+def _report(folder: SweepFolder, store: FeatureStore, finals: list[FinalResult], trials: list[TrialResult]) -> Report:
+    return build_report(
+        finals,
+        trials,
+        title=folder.config.experiment,
+        manifest=store.manifest,
+        config_fingerprint=folder.config.fingerprint,
+        looks=folder.looks,
+        failed=sum(1 for entry in folder.ledger.entries("trial") if entry.body["result"] is None),
+        tracking_uri=tracking_uri(folder.config.tracking),
+    )

@@ -1,0 +1,152 @@
+"""What the ledger says of a sweep, and how it reads in MLflow: names, parameters, metrics, tags and notes.
+
+Experiment = data set, parent run = method, child run = trial. Parent metrics have the shot count as step, so comparing parents
+draws accuracy over shots.
+"""
+
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from pydantic import JsonValue
+
+from xmadapter.config import Frozen, SweepConfig
+from xmadapter.features import FeatureManifest
+from xmadapter.final import FinalResult
+from xmadapter.ledger import Entry
+from xmadapter.results import Study
+from xmadapter.trial import TrialResult
+
+__all__ = ["chosen_entry", "final_entry", "method_entry", "trial_entry"]
+
+
+def method_entry(study: Study, config: SweepConfig, manifest: FeatureManifest) -> Entry:
+    """Open the parent run of a method."""
+    encoder = manifest.recipe.encoder
+    tags = {
+        "method": study.method.title,
+        "dataset": config.experiment,
+        "encoder": getattr(encoder, "model", None) or encoder.kind,
+        "encoder_fingerprint": encoder.fingerprint,
+        "protocol": config.protocol,
+        "split_hash": manifest.split_hash,
+        "feature_manifest": manifest.plan_fingerprint,
+        "config_hash": config.fingerprint,
+        "git_commit": _git_commit(),
+        "level": "method",
+    }
+    params = {
+        "features": config.features,
+        "protocol": config.protocol,
+        "shots": " ".join(map(str, config.shots)),
+        "seeds": " ".join(map(str, config.seeds)),
+        "trials_per_shot_count": study.method.draws,
+        **_flat(study.method.adapter),
+    }
+    body: dict[str, JsonValue] = {
+        "name": study.method.title,
+        "tags": tags,
+        "params": params,
+        "config": config.model_dump(mode="json"),
+    }
+    return Entry("method", study.parent, body)
+
+
+def trial_entry(
+    study: Study, number: int, drawn: Mapping[str, JsonValue], result: TrialResult | None, failure: str | None
+) -> Entry:
+    """Record one finished trial, with its reason where it failed."""
+    tags = {"method": study.method.title, "shots": study.shots, "level": "trial"}
+    body: dict[str, JsonValue] = {
+        "study": study.uid,
+        "parent": study.parent,
+        "number": number,
+        "drawn": dict(drawn),
+        "name": f"{study.method.title} {study.shots}-shot #{number}",
+        "tags": {**tags, **({"failure": failure} if failure else {})},
+        "params": {"shots": study.shots, **drawn},
+        "metrics": {},
+        "result": None,
+    }
+    if result is not None:
+        body["params"] = {"shots": study.shots, **_flat(result.adapter), **_prefixed("solved", result.solved)}
+        body["metrics"] = {
+            "val_accuracy": result.mean_validation,
+            **{f"val_accuracy_seed_{seed}": value for seed, value in zip(result.seeds, result.validation, strict=True)},
+            "seconds": result.seconds,
+            "trained_parameters": result.trained_parameters,
+            "stored_kib": result.stored_bytes / 1024,
+            **_prefixed("solved", result.solved),
+        }
+        body["result"] = result.model_dump(mode="json")
+    return Entry("trial", f"{study.uid}-{number}", body)
+
+
+def chosen_entry(best: Iterable[TrialResult], studies: Iterable[Study]) -> Entry:
+    """Put the validation accuracy of the chosen trials on the parents, shot count by shot count."""
+    parents = {study.method.title: study.parent for study in studies}
+    metrics: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    for result in best:
+        metrics[parents[result.method]][str(result.shots)] = {"val_accuracy": result.mean_validation}
+    return Entry("chosen", _stamp(), {"metrics": metrics})
+
+
+def final_entry(results: Iterable[FinalResult], studies: Iterable[Study], *, looks: int) -> Entry:
+    """Put the test accuracy on the parents, with its interval, shot count by shot count, and a note that reads well."""
+    parents = {study.method.title: study.parent for study in studies}
+    metrics: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    by_parent: dict[str, list[FinalResult]] = defaultdict(list)
+    for result in results:
+        parent = parents[result.choice.method]
+        by_parent[parent].append(result)
+        metrics[parent][str(result.choice.shots)] = {
+            "test_accuracy": result.interval.estimate,
+            "test_accuracy_low": result.interval.low,
+            "test_accuracy_high": result.interval.high,
+            "trained_parameters": float(result.choice.trained_parameters),
+            "stored_kib": result.choice.stored_bytes / 1024,
+            "fit_seconds": result.seconds,
+        }
+    notes = {parent: _note(group, looks) for parent, group in by_parent.items()}
+    everything = [result.model_dump(mode="json") for group in by_parent.values() for result in group]
+    return Entry("final", _stamp(), {"metrics": metrics, "notes": notes, "results": everything, "looks": looks})
+
+
+def _note(results: list[FinalResult], looks: int) -> str:
+    first = results[0].choice
+    rows = "\n".join(
+        f"| {result.choice.shots} | {result.choice.mean_validation:.3f} | {result.interval.estimate:.3f} "
+        f"| {result.interval.low:.3f} to {result.interval.high:.3f} |"
+        for result in sorted(results, key=lambda result: result.choice.shots)
+    )
+    return (
+        f"### {first.method}\n\n| shots | validation | test | 95 % interval |\n|--:|--:|--:|:-:|\n{rows}\n\n"
+        f"Protocol **{first.protocol}**, {len(first.seeds)} seeds, {results[0].test_rows} test images; interval of the mean over "
+        f"seeds by Student's t. The test split was looked at {looks} time{'s' if looks > 1 else ''} in this sweep."
+    )
+
+
+def _flat(config: Frozen) -> dict[str, JsonValue]:
+    """Flatten a config to dotted names."""
+    flat: dict[str, JsonValue] = {}
+    for name, value in config.model_dump(mode="json").items():
+        flat |= _prefixed(name, value) if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _prefixed(prefix: str, values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    return {f"{prefix}.{name}": value for name, value in values.items()}
+
+
+def _stamp() -> str:
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+
+
+def _git_commit() -> str:
+    """Commit of the working folder, with `+changes` when files differ from it; `unknown` outside a repository."""
+    try:
+        command = ["git", "describe", "--always", "--abbrev=40", "--dirty=+changes", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

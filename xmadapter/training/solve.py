@@ -1,0 +1,117 @@
+"""solve: continuous parameters of vote-based adapters over a whole grid at once, all seeds side by side.
+
+The naive search evaluates the adapter at every point. Here the affinities are computed once, each sharpness once, and all cache
+weights in one pass: for fixed votes, a query is classified correctly on an interval of cache weights, so its two ends say
+all there is to know.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from xmadapter.adapters import SolvableAdapter, zero_shot_logits
+from xmadapter.config import SolveRange
+from xmadapter.episodes import EpisodeBatch
+
+__all__ = ["Points", "correct_counts", "grid_values", "solve"]
+
+_CHUNK = 1 << 22
+"""Votes held at once, in numbers: 16 MiB, so that a search over 50,000 queries stays in cache-sized pieces."""
+
+
+@dataclass(frozen=True)
+class Points:
+    """Validation accuracy over a grid.
+
+    Args:
+        names: Parameters, the last varying fastest.
+        values: Their value at each point.
+        accuracy: In [0, 1], per seed and point.
+    """
+
+    names: tuple[str, ...]
+    values: Float[np.ndarray, "points names"]
+    accuracy: Float[np.ndarray, "seeds points"]
+
+    @property
+    def best(self) -> dict[str, float]:
+        """Settings of the best point by the mean over seeds; the first of several equals, as in the paper's search."""
+        index = int(self.accuracy.mean(axis=0).argmax())
+        return {name: float(value) for name, value in zip(self.names, self.values[index], strict=True)}
+
+
+def grid_values(grid: SolveRange) -> list[float]:
+    """List the values of a range, both ends included, in ascending order."""
+    space = np.geomspace if grid.log else np.linspace
+    return [float(value) for value in space(grid.low, grid.high, grid.points)]
+
+
+def correct_counts(
+    base: Float[Tensor, "#seeds batch classes"],
+    votes: Float[Tensor, "seeds batch classes"],
+    labels: Int[Tensor, " batch"],
+    weights: Float[Tensor, " points"],
+) -> Int[Tensor, "seeds points"]:
+    """Count queries that `base + weight · votes` classifies correctly, for every weight in one pass.
+
+    The true class leads another class by `gap + weight · slope`: above a threshold where the slope is positive, below it where
+    it is negative. The largest lower and the smallest upper threshold bound the weights that classify a query correctly.
+
+    Args:
+        base: Logits at weight 0.
+        votes: What the weight multiplies.
+        labels: True classes.
+        weights: Not negative, ascending.
+
+    Returns:
+        Correct queries, as the loop over weights counts them; a tie goes to the lower class, as in argmax.
+    """
+    index = labels.expand(votes.shape[:-1])[..., None]
+    base = base.expand_as(votes)
+    gap, slope = base.gather(-1, index) - base, votes.gather(-1, index) - votes
+    threshold = -gap / slope
+    lower = threshold.masked_fill(slope <= 0, -torch.inf).amax(dim=-1)
+    upper = threshold.masked_fill(slope >= 0, torch.inf).amin(dim=-1)
+    others = torch.arange(votes.shape[-1], device=votes.device)
+    lost = (slope == 0) & ((gap < 0) | ((gap == 0) & (others < index)))
+    start = torch.searchsorted(weights, lower.contiguous(), right=True)
+    stop = torch.searchsorted(weights, upper.contiguous(), right=False).maximum(start)
+    stop = torch.where(lost.any(dim=-1), start, stop)
+    changes = torch.zeros(votes.shape[0], len(weights) + 1, dtype=torch.int64, device=votes.device)
+    ones = torch.ones_like(start)
+    changes.scatter_add_(1, start, ones).scatter_add_(1, stop, -ones)
+    return changes.cumsum(dim=1)[:, :-1]
+
+
+@torch.no_grad()
+def solve(adapter: SolvableAdapter, episodes: EpisodeBatch, grid: Mapping[str, SolveRange]) -> Points:
+    """Evaluate an adapter on the validation images at every point of a grid.
+
+    Args:
+        adapter: Trained or training-free; not changed.
+        episodes: Whose validation images decide.
+        grid: Range per parameter; a `cache_weight` that is absent stays as configured.
+
+    Returns:
+        The table of all points, equal to what a loop over points computes.
+    """
+    values = {name: grid_values(one) for name, one in grid.items()}
+    weights = values.pop("cache_weight", [adapter.config.cache_weight])
+    inner = list(product(*values.values()))
+    counts = torch.zeros(len(episodes.seeds), len(inner), len(weights), dtype=torch.int64)
+    rows = len(episodes.validation_labels)
+    step = max(1, _CHUNK // (len(episodes.seeds) * max(len(adapter.labels), len(adapter.text))))
+    for start in range(0, rows, step):
+        image, labels = episodes.validation[:, start : start + step], episodes.validation_labels[start : start + step]
+        base = zero_shot_logits(image, adapter.text, logit_scale=adapter.logit_scale)
+        for point, votes in enumerate(adapter.vote_grid(image, values)):
+            counts[:, point] += correct_counts(base, votes, labels, torch.tensor(weights))
+    settings = np.array([(*point, weight) for point in inner for weight in weights])
+    accuracy = counts.flatten(1).numpy() / rows if rows else np.full((len(counts), math.prod(counts.shape[1:])), np.nan)
+    return Points((*values, "cache_weight"), settings, accuracy)
