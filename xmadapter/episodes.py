@@ -59,14 +59,12 @@ class EpisodeBatch:
     validation_labels: Int[Tensor, " validation"]
 
     @property
-    def augmented(self) -> slice:
-        """The views that training draws from: the augmented ones, or the only one there is."""
-        return slice(1, None) if self.views.shape[2] > 1 else slice(0, None)
-
-    @property
     def keys(self) -> Float[Tensor, "seeds support dim"]:
-        """One key per support image: the mean of its un-normalised augmented views, normalised once (Tip-Adapter)."""
-        raw = self.views[:, :, self.augmented] * self.norms[:, :, self.augmented, None]
+        """One key per support image: the mean of its un-normalised views, normalised once (Tip-Adapter).
+
+        The test view is one of them (ours): queries will come in that view.
+        """
+        raw = self.views * self.norms[..., None]
         return F.normalize(raw.mean(dim=2), dim=-1)
 
 

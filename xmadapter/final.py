@@ -1,5 +1,6 @@
 """run_final: refit the choices, look at the test split once."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 
@@ -27,7 +28,9 @@ class FinalResult(Frozen):
     test: tuple[float, ...] = Field(description="Accuracy in [0, 1], per seed.")
     interval: Interval = Field(description="Of the mean over seeds, by Student's t.")
     wilson: tuple[Interval, ...] = Field(description="Of each seed's accuracy, over the test images.")
-    class_accuracy: tuple[float, ...] = Field(description="Per class, over all seeds, in [0, 1].")
+    class_accuracy: tuple[float | None, ...] = Field(
+        description="Per class, over all seeds, in [0, 1]; None where no test image shows it."
+    )
     test_rows: int
     seconds: float
 
@@ -50,7 +53,7 @@ def run_final(
     """
     if test.provenance != data.provenance:
         raise FingerprintMismatch("test split and tuning data come from different feature stores; nothing was scored")
-    image = torch.from_numpy(test.data.features[:, 0])
+    image = torch.tensor(test.data.features[:, 0])
     labels = torch.from_numpy(test.data.labels)
     for choice in choices:
         started = time.perf_counter()
@@ -64,7 +67,10 @@ def run_final(
             test=scores,
             interval=seed_interval(scores),
             wilson=tuple(wilson_interval(count, len(labels)) for count in correct),
-            class_accuracy=tuple(class_accuracy(predicted, labels, classes=len(data.text.class_names)).tolist()),
+            class_accuracy=tuple(
+                None if math.isnan(share) else share
+                for share in class_accuracy(predicted, labels, classes=len(data.text.class_names)).tolist()
+            ),
             test_rows=len(labels),
             seconds=time.perf_counter() - started,
         )

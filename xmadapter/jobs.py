@@ -16,14 +16,14 @@ from xmadapter.features import FeatureStore, open_features
 from xmadapter.final import FinalResult, predictions_table, run_final
 from xmadapter.ledger import Entry
 from xmadapter.records import final_entry
-from xmadapter.reports import Report, build_report, write_report
+from xmadapter.reports import Report, build_report, mlflow_steps, write_report
 from xmadapter.results import SweepFolder, open_sweep_folder
 from xmadapter.selection import choose, select_best
 from xmadapter.storage import write_durably
 from xmadapter.tracking import Tracker, tracking_uri
 from xmadapter.trial import TrialResult
 
-__all__ = ["evaluate_sweep", "export_choice", "report_sweep", "sync"]
+__all__ = ["WrittenReport", "evaluate_sweep", "export_choice", "report_sweep", "sync"]
 
 
 def evaluate_sweep(config: EvaluateConfig) -> list[FinalResult]:
@@ -54,8 +54,17 @@ def evaluate_sweep(config: EvaluateConfig) -> list[FinalResult]:
     return results
 
 
-def report_sweep(config: ReportConfig) -> Path:
-    """Write the report of an evaluated sweep: HTML, Markdown, CSV and the picture; returns the HTML file.
+@dataclass(frozen=True)
+class WrittenReport:
+    """Where a report is, and how to compare the runs in MLflow: what starts it, and the page to open."""
+
+    page: Path
+    mlflow: str
+    comparison: str
+
+
+def report_sweep(config: ReportConfig) -> WrittenReport:
+    """Write the report of an evaluated sweep: HTML, Markdown, CSV and the pictures.
 
     Raises:
         ConfigError: The sweep has not been evaluated.
@@ -67,10 +76,11 @@ def report_sweep(config: ReportConfig) -> Path:
         raise ConfigError(f"{config.sweep} has no final test; run pipelines.evaluate with sweep={config.sweep} first")
     store = _store(folder)
     trials = folder.results(store.manifest.plan_fingerprint)
-    page = write_report(_report(folder, store, finals, trials), config.output)
+    report = _report(folder, store, finals, trials)
+    page = write_report(report, config.output)
     with _tracker(folder) as tracker:
         _send_file(folder, tracker, store, page)
-    return page
+    return WrittenReport(page, *mlflow_steps(report))
 
 
 def export_choice(config: ExportConfig) -> Path:
@@ -145,4 +155,10 @@ def _report(folder: SweepFolder, store: FeatureStore, finals: list[FinalResult],
         looks=folder.looks,
         failed=sum(1 for entry in folder.ledger.entries("trial") if entry.body["result"] is None),
         tracking_uri=tracking_uri(folder.config.tracking),
+        experiment_id=_experiment_id(folder),
     )
+
+
+def _experiment_id(folder: SweepFolder) -> str | None:
+    ids = [entry.body.get("experiment") for entry in folder.ledger.entries("delivered")]
+    return str(ids[-1]) if ids else None

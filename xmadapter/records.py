@@ -1,7 +1,7 @@
 """What the ledger says of a sweep, and how it reads in MLflow: names, parameters, metrics, tags and notes.
 
 Experiment = data set, parent run = method, child run = trial. Parent metrics have the shot count as step, so comparing parents
-draws accuracy over shots.
+draws accuracy over shots; MLflow shows metrics with a prefix (interval/, cost/, seeds/) in sections of their own.
 """
 
 import subprocess
@@ -42,7 +42,6 @@ def method_entry(study: Study, config: SweepConfig, manifest: FeatureManifest) -
         "shots": " ".join(map(str, config.shots)),
         "seeds": " ".join(map(str, config.seeds)),
         "trials_per_shot_count": study.method.draws,
-        **_flat(study.method.adapter),
     }
     body: dict[str, JsonValue] = {
         "name": study.method.title,
@@ -73,11 +72,10 @@ def trial_entry(
         body["params"] = {"shots": study.shots, **_flat(result.adapter), **_prefixed("solved", result.solved)}
         body["metrics"] = {
             "val_accuracy": result.mean_validation,
-            **{f"val_accuracy_seed_{seed}": value for seed, value in zip(result.seeds, result.validation, strict=True)},
-            "seconds": result.seconds,
-            "trained_parameters": result.trained_parameters,
-            "stored_kib": result.stored_bytes / 1024,
-            **_prefixed("solved", result.solved),
+            **{f"seeds/val_{seed}": value for seed, value in zip(result.seeds, result.validation, strict=True)},
+            "cost/seconds": result.seconds,
+            "cost/trained_parameters": result.trained_parameters,
+            "cost/stored_kb": result.stored_bytes / 1000,
         }
         body["result"] = result.model_dump(mode="json")
     return Entry("trial", f"{study.uid}-{number}", body)
@@ -102,11 +100,11 @@ def final_entry(results: Iterable[FinalResult], studies: Iterable[Study], *, loo
         by_parent[parent].append(result)
         metrics[parent][str(result.choice.shots)] = {
             "test_accuracy": result.interval.estimate,
-            "test_accuracy_low": result.interval.low,
-            "test_accuracy_high": result.interval.high,
-            "trained_parameters": float(result.choice.trained_parameters),
-            "stored_kib": result.choice.stored_bytes / 1024,
-            "fit_seconds": result.seconds,
+            "interval/test_low": result.interval.low,
+            "interval/test_high": result.interval.high,
+            "cost/trained_parameters": float(result.choice.trained_parameters),
+            "cost/stored_kb": result.choice.stored_bytes / 1000,
+            "cost/refit_seconds": result.seconds,
         }
     notes = {parent: _note(group, looks) for parent, group in by_parent.items()}
     everything = [result.model_dump(mode="json") for group in by_parent.values() for result in group]

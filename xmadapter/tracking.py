@@ -45,6 +45,7 @@ class Tracker:
         self._uri = tracking_uri(config)
         self._experiment = experiment
         self._ledger = ledger
+        self._experiment_found: str | None = None
         self._runs: dict[str, str] = {}
         self._queue: queue.Queue[Entry | None] = queue.Queue()
         self._pending = 0
@@ -94,7 +95,7 @@ class Tracker:
                     self._stop.wait(_RETRY_S)
                 else:
                     self._failure = None
-                    self._ledger.append(Entry("delivered", _key(entry), {"run": run}))
+                    self._ledger.append(Entry("delivered", _key(entry), {"run": run, "experiment": self._experiment_id()}))
                     self._pending -= 1
                     break
 
@@ -135,7 +136,12 @@ class Tracker:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
         return MlflowClient(self._uri)
 
-    def _experiment_id(self, client: "MlflowClient") -> str:
+    def _experiment_id(self) -> str:
+        if self._experiment_found is None:
+            self._experiment_found = self._make_experiment(self._client())
+        return self._experiment_found
+
+    def _make_experiment(self, client: "MlflowClient") -> str:
         found = client.get_experiment_by_name(self._experiment)
         if found is not None:
             return found.experiment_id
@@ -143,11 +149,13 @@ class Tracker:
         if self._uri.startswith("sqlite:///"):
             # Without this, artefacts of a local database land in whatever folder the process happens to run in.
             location = (Path(self._uri.removeprefix("sqlite:///")).resolve().parent / "mlartifacts").as_uri()
-        return client.create_experiment(self._experiment, artifact_location=location)
+        # Without the kind, MLflow 3 opens the experiment on its page for language-model traces, which stays empty here.
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        return client.create_experiment(self._experiment, artifact_location=location, tags=kind)
 
     def _run(self, client: "MlflowClient", uid: str, name: str, body: dict[str, Any]) -> str:
         """Find the run of a uid or create it, with tags and parameters."""
-        experiment = self._experiment_id(client)
+        experiment = self._experiment_id()
         found = client.search_runs([experiment], f"tags.trial_uid = '{uid}'", max_results=1)
         if found:
             run = found[0].info.run_id
@@ -162,7 +170,7 @@ class Tracker:
 
     def _find(self, client: "MlflowClient", uid: JsonValue) -> str:
         if str(uid) not in self._runs:
-            found = client.search_runs([self._experiment_id(client)], f"tags.trial_uid = '{uid}'", max_results=1)
+            found = client.search_runs([self._experiment_id()], f"tags.trial_uid = '{uid}'", max_results=1)
             self._runs[str(uid)] = found[0].info.run_id
         return self._runs[str(uid)]
 

@@ -26,7 +26,7 @@ __all__ = ["build_adapter", "restore_adapter"]
 
 def build_adapter(config: AdapterConfig, episodes: EpisodeBatch, text: TextBank, *, logit_scale: float) -> FeatureAdapter:
     """Build the adapter of a config over the support of some episodes, before any training."""
-    memory = Memory(torch.from_numpy(text.class_features), episodes.keys, episodes.labels, logit_scale)
+    memory = Memory(torch.tensor(text.class_features), episodes.keys, episodes.labels, logit_scale)
     return _construct(config, memory)
 
 

@@ -108,9 +108,10 @@ class XMAdapter(SolvableAdapter):
         self, image: Float[Tensor, "seeds batch dim"], labels: Int[Tensor, "seeds batch"], rows: Int[Tensor, "seeds batch"]
     ) -> Float[Tensor, " seeds"]:
         """Score a batch: cross-entropy weighted by disagreement, plus agreement · symmetric KL of the modalities (ours)."""
-        del rows
         config = self.config
         image_affinity = sharpened(image @ self.keys.mT, config.sharpness)
+        if config.leave_one_out:
+            image_affinity = self._without_own(image_affinity, labels, rows)
         text_affinity = sharpened(self._text_cosine(image), config.text_sharpness)
         image_votes = cache_votes(image_affinity, self.labels, classes=len(self.text))
         text_votes = text_affinity * self._shots
@@ -145,6 +146,18 @@ class XMAdapter(SolvableAdapter):
         for image_vote, text_vote in product(image_votes, text_votes):
             for share in grid.get("image_share", (None,)):
                 yield self._merge(image_vote, text_vote, self._share(image_vote, text_vote) if share is None else share)
+
+    def _without_own(
+        self, affinity: Float[Tensor, "seeds batch support"], labels: Int[Tensor, "seeds batch"], rows: Int[Tensor, "seeds batch"]
+    ) -> Float[Tensor, "seeds batch support"]:
+        """Silence the key of the query's own image, and raise the rest of its class to the same total; with one shot do nothing.
+
+        A training query meets its own key, which answers for it; at test time no key does.
+        """
+        shots = self._shots[labels][..., None]
+        own_class = self.labels == labels[..., None]
+        raised = torch.where(own_class, affinity * shots / (shots - 1).clamp_min(1), affinity)
+        return torch.where(shots > 1, raised.scatter(-1, rows[..., None], 0.0), affinity)
 
     @property
     def _shots(self) -> Float[Tensor, " classes"]:

@@ -49,9 +49,12 @@ EncoderSpec = Annotated[EmbeddedSpec | OpenClipSpec | TinySpec, Field(discrimina
 
 
 class ImageConfig(Frozen):
-    """What happens to an image before the encoder's own transform."""
+    """What happens to an image before the encoder's own transform, and how training views differ from it."""
 
     invert: bool = Field(False, description="Turn light on dark into dark on light: 255 minus each value.")
+    crop: float = Field(
+        0.5, gt=0, le=1, description="Smallest share of the area that a training view shows; raise it where objects fill the image."
+    )
 
 
 class ImageFolderData(Frozen):

@@ -1,7 +1,6 @@
 """Configuration of a sweep and of what follows it: the final test, the report and the export."""
 
 from collections.abc import Mapping
-from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,7 +26,7 @@ class MethodConfig(Frozen):
     )
 
     @model_validator(mode="after")
-    def _known_fields(self) -> Self:
+    def _known_fields(self) -> "MethodConfig":
         for name, entry in (*self.search_space.items(), *self.solve_grid.items()):
             for value in _extremes(entry):
                 with_parameters(self.adapter, {name: value})
@@ -98,7 +97,7 @@ class SweepConfig(Frozen):
         return values
 
     @model_validator(mode="after")
-    def _unique_titles(self) -> Self:
+    def _unique_titles(self) -> "SweepConfig":
         titles = [method.title for method in self.methods]
         doubles = sorted({title for title in titles if titles.count(title) > 1})
         if doubles:

@@ -157,8 +157,11 @@ def _images(folder: Path, root: Path, *, split: Split | None) -> list[_Found]:
 def _digest(path: Path, sample_id: str) -> str:
     try:
         return hashlib.sha256(read_media(media_uri(path))).hexdigest()
-    except (BadImage, OSError):
+    except BadImage:
         return hashlib.sha256(f"unreadable {sample_id}".encode()).hexdigest()
+    except OSError as error:
+        # Not a stand-in as above: a disk that fails now and reads later would deal the splits differently.
+        raise DataError(f"{sample_id}: cannot read it ({error.strerror}); nothing was written, run again") from error
 
 
 def _class_names(folders: set[str], root: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xmadapter.config.encode import ParquetData
-from xmadapter.data.cells import MAX_GROUP_BYTES, group_bytes, open_parquet
+from xmadapter.data.cells import DAMAGE, MAX_GROUP_BYTES, group_bytes, open_parquet
 from xmadapter.data.files import BadImage, one_line
 from xmadapter.data.media import media_uri
 from xmadapter.data.samples import SPLIT_NAMES, Sample, SampleIndex, build_index, require_usable
@@ -42,7 +42,7 @@ def read_parquet(config: ParquetData) -> SampleIndex:
         _check_columns(file, config, source)
         table = file.read(columns=[config.label, config.split])
         table.validate(full=True)
-    except (pa.ArrowException, OSError, EOFError) as error:
+    except DAMAGE as error:
         raise DataError(
             f"{source}: cannot read its rows ({one_line(error)}); the file is damaged, copy or make it again"
         ) from error
@@ -90,15 +90,15 @@ def _check_columns(file: pq.ParquetFile, config: ParquetData, source: str) -> No
             raise DataError(f"{source}: {role} column {column!r} holds {kind}; it must hold {wanted}")
     if file.metadata.num_rows > _MAX_ROWS:
         raise DataError(f"{source}: {file.metadata.num_rows} rows; at most {_MAX_ROWS} are read, make a smaller file")
-    _check_row_groups(file, config.image, source)
+    _check_row_groups(file, source)
 
 
-def _check_row_groups(file: pq.ParquetFile, column: str, source: str) -> None:
+def _check_row_groups(file: pq.ParquetFile, source: str) -> None:
     for group in range(file.metadata.num_row_groups):
-        size_bytes = group_bytes(file, column, group)
+        size_bytes = group_bytes(file, group)
         if size_bytes > MAX_GROUP_BYTES:
             raise DataError(
-                f"{source}: row group {group} holds {size_bytes} bytes of images; a worker reads a group at once and takes at most"
+                f"{source}: row group {group} holds {size_bytes} bytes; a worker reads a group at once and takes at most"
                 f" {MAX_GROUP_BYTES}; write the file again with fewer rows a group"
             )
 

@@ -41,7 +41,8 @@ INDEX_SCHEMA = pa.schema(
 class Sample(NamedTuple):
     """One row of an index.
 
-    `label` is a position in the index's class names; `media` is a URI of `xmadapter.data.media`.
+    `label` is a position in the index's class names; `media` is a URI of `xmadapter.data.media`, with an absolute path when a
+    reader made it.
     """
 
     sample_id: str

@@ -92,6 +92,10 @@ class _Record(tune.Callback):
         self.finished = 0
         self._best: dict[str, float] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave nothing for Tune to pickle into its restore file, which is never read: the ledger is."""
+        return {}
+
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
         last = trial.last_result or {}
         result = TrialResult.model_validate_json(last["result"]) if "result" in last else None

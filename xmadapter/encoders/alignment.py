@@ -59,7 +59,7 @@ def class_texts() -> tuple[list[str], Int[Tensor, " n"], Int[Tensor, " classes"]
     Returns:
         The texts; the class of each; and for each class the row of the prompt with its first name.
     """
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo("imagenet-1k")
     texts: list[str] = []
@@ -80,13 +80,25 @@ def embed_texts(texts: Sequence[str], parts: Parts) -> Float[Tensor, "n 384"]:
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(parts.text, local_files_only=True)
-    model = AutoModel.from_config(AutoConfig.from_pretrained(parts.text, local_files_only=True), add_pooling_layer=False).eval()
+    model = AutoModel.from_config(
+        AutoConfig.from_pretrained(parts.text, local_files_only=True), add_pooling_layer=False
+    ).eval()
     weights = load_file(parts.text / "model.safetensors")
-    model.load_state_dict({name: tensor for name, tensor in weights.items() if not name.startswith(("pooler.", "embeddings.position_ids"))})
+    model.load_state_dict(
+        {
+            name: tensor
+            for name, tensor in weights.items()
+            if not name.startswith(("pooler.", "embeddings.position_ids"))
+        }
+    )
     rows: list[Tensor] = []
     for start in range(0, len(texts), 64):
         batch = tokenizer(
-            list(texts[start : start + 64]), return_tensors="pt", padding=True, truncation=True, max_length=CONTEXT_LENGTH
+            list(texts[start : start + 64]),
+            return_tensors="pt",
+            padding=True,
+            truncation=True,
+            max_length=CONTEXT_LENGTH,
         )
         mask = batch.attention_mask.unsqueeze(-1)
         rows.append((model(**batch).last_hidden_state * mask).sum(1) / mask.sum(1))
@@ -178,7 +190,9 @@ def main(target: Path) -> None:
     scores: list[Score] = []
     for scaling, ridge in product(_SCALINGS, _RIDGES):
         prototypes = F.normalize(rows * strengths**scaling, dim=1)
-        splits = [cross_validate(embedded, classes, prompts, prototypes, ridge=ridge, split=split) for split in range(_SPLITS)]
+        splits = [
+            cross_validate(embedded, classes, prompts, prototypes, ridge=ridge, split=split) for split in range(_SPLITS)
+        ]
         scores.append(_score(scaling, ridge, torch.cat(splits).double()))
         sys.stdout.write(_line(scores[-1]))
     choice = select(scores)

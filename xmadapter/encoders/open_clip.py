@@ -27,20 +27,22 @@ try:
     import open_clip
     from open_clip import factory, pretrained, transform
 except ImportError as error:
-    raise MissingExtra(f"{error.name} is not installed, and open_clip models need it; pip install 'xmadapter[clip]'") from error
+    raise MissingExtra(
+        f"{error.name} is not installed, and open_clip models need it; pip install 'xmadapter[clip]'"
+    ) from error
 
 __all__ = ["OpenClipEncoder", "checkpoint_sha256", "image_size", "pixel_transform"]
 
 _CONFIG_FILE = "open_clip_config.json"
 _LOCAL, _HUB = "local-dir:", "hf-hub:"
-_TEXTS_AT_ONCE = 64  # bounds memory: a ViT-L text tower with 64 × 77 tokens needs about 0.5 GB
+_TEXTS_AT_ONCE = 64  # bounds memory: a ViT-L text tower with 64 by 77 tokens needs about 0.5 GB
 
 
 class OpenClipEncoder:
     """Run an open_clip model without gradients, on a GPU if this process sees one.
 
     On a CPU it computes in float32 whatever `precision` says, with batch norms folded into the convolutions and those in
-    channels-last order: 2.5 times faster for the embedded model (benchmarks/encoder_folding.py), equal to 1e-5.
+    channels-last order: 2 to 2.5 times faster for the embedded model (benchmarks/encoder_folding.py), equal to 1e-5.
 
     Args:
         spec: What the features are recorded under, resolved.
@@ -74,7 +76,7 @@ class OpenClipEncoder:
         self._layout = torch.contiguous_format
         if self._device.type == "cpu" and fold_batch_norms(cast("nn.Module", self.model.visual)):
             self._layout = torch.channels_last
-            self.model.visual.to(memory_format=self._layout)  # pyright: ignore[reportCallIssue]  torch types submodules as Tensor | Module
+            cast("nn.Module", self.model.visual).to(memory_format=self._layout)
 
     @torch.inference_mode()
     def encode_image(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
@@ -122,7 +124,9 @@ def image_size(spec: OpenClipSpec) -> tuple[int, int]:
 def pixel_transform(spec: OpenClipSpec) -> Callable[[Image.Image], Image.Image]:
     """The model's test transform as far as the result is still an image: resize and crop."""
     _, preprocess = _configuration(spec)
-    settings = transform.merge_preprocess_dict(asdict(transform.PreprocessCfg()), preprocess | {"size": image_size(spec)})
+    settings = transform.merge_preprocess_dict(
+        asdict(transform.PreprocessCfg()), preprocess | {"size": image_size(spec)}
+    )
     whole = cast("Compose", transform.image_transform_v2(transform.PreprocessCfg(**settings), is_train=False))
     return Compose([step for step in whole.transforms if not isinstance(step, ToTensor | Normalize)])
 
@@ -147,7 +151,9 @@ def _read_configuration(path: Path) -> tuple[dict[str, JsonValue], dict[str, Jso
     try:
         value = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}; local-dir: names a folder that holds {_CONFIG_FILE}") from error
+        raise ConfigError(
+            f"cannot read {path}: {error.strerror}; local-dir: names a folder that holds {_CONFIG_FILE}"
+        ) from error
     except (IntegrityError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
     match value:
@@ -161,9 +167,11 @@ def _checkpoint(spec: OpenClipSpec) -> Path:
     """The very file that open_clip will load."""
     if spec.model.startswith(_LOCAL):
         folder = Path(spec.model.removeprefix(_LOCAL))
-        found = factory._find_checkpoint_in_dir(folder)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  its order of preference is not public
+        found = factory._find_checkpoint_in_dir(folder)  # pyright: ignore[reportPrivateUsage]  its order of preference is not public
         if found is None:
-            raise ConfigError(f"{folder} holds no .safetensors, .bin or .pth checkpoint; put the weights beside {_CONFIG_FILE}")
+            raise ConfigError(
+                f"{folder} holds no .safetensors, .bin or .pth checkpoint; put the weights beside {_CONFIG_FILE}"
+            )
         return Path(found)
     if spec.model.startswith(_HUB):
         with _fetching(spec):
@@ -175,7 +183,9 @@ def _checkpoint(spec: OpenClipSpec) -> Path:
     if not spec.pretrained or not path.is_file():
         tags = open_clip.list_pretrained_tags_by_model(spec.model.replace("/", "-"))
         named = f"{spec.pretrained!r} is neither a tag nor a file" if spec.pretrained else "`pretrained` is empty"
-        raise ConfigError(f"{spec.model}: {named}; name a checkpoint file or one of the tags {some(tags) or '(there are none)'}")
+        raise ConfigError(
+            f"{spec.model}: {named}; name a checkpoint file or one of the tags {some(tags) or '(there are none)'}"
+        )
     return path
 
 
@@ -209,7 +219,17 @@ def _load(source: OpenClipSpec, *, precision: str, device: torch.device) -> nn.M
             )
     except torch.OutOfMemoryError:
         raise
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        EOFError,
+        pickle.UnpicklingError,
+        SafetensorError,
+    ) as error:
         raise ConfigError(
             f"{path} cannot be loaded as {source.model}: {_first_line(error)}; "
             "name the architecture it was saved from, or convert it to safetensors"

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from xmadapter.config.encode import TinySpec
+from xmadapter.config.encode import EncoderSpec, TinySpec
 from xmadapter.fingerprint import fingerprint
 from xmadapter.seeding import derive_seed
 
@@ -38,7 +39,7 @@ class TinyEncoder:
     logit_scale = 20.0
 
     def __init__(self, spec: TinySpec) -> None:
-        self.spec = spec
+        self.spec: EncoderSpec = spec
         self.dim = spec.dim
         self._of_pixels = _projection(spec, "image", _GRID * _GRID * 3)
         self._of_letters = _projection(spec, "text", _BUCKETS)
@@ -50,8 +51,8 @@ class TinyEncoder:
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
         """Project the relative frequencies of letters and pairs of letters, hashed into buckets."""
-        frequencies = torch.from_numpy(np.stack([_letters(text) for text in texts]) if texts else np.zeros((0, _BUCKETS), np.float32))
-        return _with_constant(frequencies @ self._of_letters)
+        rows = [_letters(text) for text in texts]
+        return _with_constant(torch.from_numpy(np.stack(rows)) @ self._of_letters) if rows else torch.zeros(0, self.dim)
 
 
 def _projection(spec: TinySpec, side: str, width: int) -> Float[Tensor, "width dim_less_one"]:
@@ -66,6 +67,6 @@ def _with_constant(projected: Float[Tensor, "batch dim_less_one"]) -> Float[Tens
 def _letters(text: str) -> Float[np.ndarray, " buckets"]:
     counts = np.zeros(_BUCKETS, np.float32)
     lowered = text.lower()
-    for piece in (*lowered, *map("".join, zip(lowered, lowered[1:], strict=False))):
+    for piece in (*lowered, *map("".join, pairwise(lowered))):
         counts[zlib.crc32(piece.encode()) % _BUCKETS] += 1  # `hash` would differ between processes
     return counts / max(1.0, float(np.linalg.norm(counts)))

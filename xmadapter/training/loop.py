@@ -52,7 +52,7 @@ def fit(
     Raises:
         Diverged: The loss is not finite; the adapter is of no use.
     """
-    support = episodes.views[:, :, episodes.augmented]
+    support = episodes.views
     generators = [torch.Generator().manual_seed(derive_seed("fit", seed)) for seed in episodes.seeds]
     steps = -(-support.shape[1] // config.batch_size)
     # eps as in Tip-Adapter's recipe: features are small, and the default of 1e-8 lets tiny gradients take full steps.
@@ -72,7 +72,7 @@ def fit(
             loss.sum().backward()
             optimiser.step()
             schedule.step()
-        on_epoch(EpochMetrics(epoch, float(loss.mean())))
+        on_epoch(EpochMetrics(epoch, float(loss.detach().mean())))
 
 
 def _draw(generators: list[torch.Generator], count: int, bound: int | None) -> Int[Tensor, "seeds support"]:

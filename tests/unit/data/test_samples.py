@@ -34,7 +34,7 @@ def test_two_samples_with_one_id_are_refused_naming_both() -> None:
 
 
 def test_an_unknown_split_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(DataError, match="dev.*train, validation, test"):
+    with pytest.raises(DataError, match=r"dev.*train, validation, test"):
         build_index([ROWS[0]._replace(split="dev")], CLASSES)  # pyright: ignore[reportArgumentType]
 
 
@@ -63,7 +63,7 @@ def test_rows_out_of_order_are_refused() -> None:
 def test_empty_cells_are_refused() -> None:
     table = build_index(ROWS, CLASSES).table
     holed = table.set_column(2, INDEX_SCHEMA.field("media"), pa.array(["a", None, "c", "d"]))
-    with pytest.raises(DataError, match="no empty cells.*media"):
+    with pytest.raises(DataError, match=r"no empty cells.*media"):
         SampleIndex(holed, CLASSES)
 
 

@@ -1,0 +1,124 @@
+"""One configuration at one shot count, all seeds at once."""
+
+import pytest
+import torch
+from jaxtyping import TypeCheckError
+
+from tests.factories import make_encode_plan, make_episodes, make_store, make_test_set, make_tuning_data
+from xmadapter.config import AdapterConfig, FitConfig, LinearProbeConfig, TipConfig, TipFConfig, XMAdapterConfig, ZeroShotConfig
+from xmadapter.errors import EpisodeError, StoreIncomplete
+from xmadapter.evaluation import accuracy
+from xmadapter.training import Diverged, EpochMetrics
+from xmadapter.trial import TrialConfig, refit, run_trial
+
+FEW = FitConfig(epochs=3, learning_rate=0.01)
+EVERY = [
+    ZeroShotConfig(),
+    LinearProbeConfig(fit=FEW),
+    TipConfig(),
+    TipFConfig(fit=FEW),
+    XMAdapterConfig(fit=FEW, text_width=4),
+    XMAdapterConfig(fit=FEW, text_width=4, ratio="dynamic", train_keys=False),
+]
+every = pytest.mark.parametrize("adapter", EVERY, ids=lambda config: config.kind)
+DATA = make_tuning_data(classes=4, per_class=8)
+
+
+def make_trial(adapter: AdapterConfig, *, shots: int = 4, seeds: tuple[int, ...] = (1, 2, 3), solved: bool = True) -> TrialConfig:
+    solve = adapter.default_solve if solved else {}
+    return TrialConfig(method=adapter.title, adapter=adapter, solve=solve, shots=shots, seeds=seeds)
+
+
+@every
+def test_a_result_says_what_was_run_and_what_was_found(adapter: AdapterConfig):
+    result = run_trial(DATA, make_trial(adapter))
+    assert (result.method, result.adapter, result.shots, result.seeds) == (adapter.title, adapter, 4, (1, 2, 3))
+    assert (result.protocol, result.validation_rows) == ("fewshot-val", 16)
+    assert all(0 <= score <= 1 and (16 * score).is_integer() for score in result.validation)
+    assert result.mean_validation == pytest.approx(sum(result.validation) / 3)
+    assert set(result.solved) == set(adapter.default_solve)
+    assert result.stored_bytes > 0
+    assert result.seconds > 0
+
+
+@every
+def test_refitting_gives_the_accuracy_of_the_trial(adapter: AdapterConfig):
+    result = run_trial(DATA, make_trial(adapter))
+    episodes = make_episodes(DATA, shots=4, seeds=(1, 2, 3))
+    again = refit(DATA, result, seeds=(1, 2, 3))
+    with torch.no_grad():
+        assert tuple(accuracy(again(episodes.validation), episodes.validation_labels).tolist()) == result.validation
+
+
+@every
+def test_refitting_twice_gives_the_same_bytes(adapter: AdapterConfig):
+    result = run_trial(DATA, make_trial(adapter, solved=False))
+    first, second = (refit(DATA, result, seeds=(1, 2)).state_dict() for _ in range(2))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_one_seed_refitted_alone_is_that_seed_of_the_trial():
+    result = run_trial(DATA, make_trial(TipFConfig(fit=FEW)))
+    together, alone = refit(DATA, result, seeds=(1, 2, 3)), refit(DATA, result, seeds=(2,))
+    torch.testing.assert_close(alone.keys[0], together.keys[1], atol=1e-5, rtol=0)  # float32 products of another shape
+
+
+def test_solving_reaches_at_least_the_configured_point():
+    solved, fixed = (run_trial(DATA, make_trial(TipConfig(), solved=flag)) for flag in (True, False))
+    assert solved.mean_validation >= fixed.mean_validation
+    assert solved.solved_points >= 100
+    assert (fixed.solved, fixed.solved_points) == ({}, 0)
+
+
+def test_solved_parameters_are_used_by_the_refitted_adapter():
+    result = run_trial(DATA, make_trial(TipFConfig(fit=FEW)))
+    config = refit(DATA, result, seeds=(1,)).config
+    assert {name: getattr(config, name) for name in result.solved} == result.solved
+    assert result.adapter == TipFConfig(fit=FEW)
+
+
+def test_a_result_survives_json():
+    result = run_trial(DATA, make_trial(XMAdapterConfig(fit=FEW, text_width=4)))
+    assert type(result).model_validate_json(result.model_dump_json()) == result
+
+
+def test_epochs_are_reported_as_they_end():
+    seen: list[EpochMetrics] = []
+    run_trial(DATA, make_trial(LinearProbeConfig(fit=FEW)), on_epoch=seen.append)
+    assert [metrics.epoch for metrics in seen] == [1, 2, 3]
+
+
+def test_too_many_shots_are_refused_before_training():
+    with pytest.raises(EpisodeError, match="9 training images"):
+        run_trial(DATA, make_trial(TipFConfig(), shots=9))
+
+
+@pytest.mark.parametrize("epochs", [1, 5])
+def test_a_diverged_training_gives_no_result(epochs: int):
+    training = FitConfig(epochs=epochs, learning_rate=100)
+    with pytest.raises(Diverged):
+        run_trial(DATA, make_trial(TipFConfig(sharpness=20, fit=training), solved=False))
+
+
+def test_a_test_set_is_no_tuning_data():
+    with pytest.raises(TypeCheckError):
+        run_trial(make_test_set(), make_trial(ZeroShotConfig()))
+
+
+def test_a_trial_opens_no_test_shard(tmp_path):
+    store = make_store(tmp_path, make_encode_plan())
+    lost = [tmp_path / "shards" / shard.name for shard in store.manifest.of("test")]
+    for path in lost:
+        path.unlink()
+    result = run_trial(store.tuning("fewshot-val"), make_trial(TipConfig(), shots=2))
+    assert len(result.validation) == 3
+    assert lost
+    with pytest.raises(StoreIncomplete):
+        store.test()
+
+
+def test_tuning_data_holds_no_test_row(tmp_path):
+    data = make_store(tmp_path).tuning("full-val")
+    assert {name.partition("/")[0] for name in data.train.ids} == {"train"}
+    assert {name.partition("/")[0] for name in data.validation.ids} == {"validation"}

@@ -1,0 +1,125 @@
+"""xmadapter: the verbs of a person at a desk. None of them starts a cluster."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from xmadapter import __version__
+from xmadapter.config import EncodeConfig, load
+from xmadapter.entry import exit_status
+from xmadapter.errors import ConfigError, DataError
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+def cli(debug: bool) -> None:
+    """Adapt a vision-language model from a few labelled images."""
+    del debug  # `main` reads it before click does
+
+
+@cli.command()
+@click.argument("bundle")
+@click.argument("images", nargs=-1, required=True)
+@click.option("--top", default=1, show_default=True, type=click.IntRange(1), help="Classes to print per image.")
+def predict(bundle: str, images: tuple[str, ...], top: int) -> None:
+    """Print the class and probability of image files."""
+    from xmadapter.bundle import load_bundle
+    from xmadapter.data import BadImage, decode_image, media_uri, read_media
+    from xmadapter.predict import Predictor
+
+    predictor = Predictor(loaded := load_bundle(bundle))
+    bad = []
+    for path in images:
+        try:
+            image = decode_image(read_media(media_uri(path)))
+        except BadImage as error:
+            bad.append(f"{path} ({error.reason})")
+            continue
+        prediction = predictor.classify([image])[0]
+        ranked = sorted(zip(prediction.probabilities, loaded.card.class_names, strict=True), reverse=True)[:top]
+        click.echo(f"{path}  " + "  ".join(f"{name} {probability:.3f}" for probability, name in ranked))
+    if bad:
+        raise DataError(f"{len(bad)} of {len(images)} files could not be read: {', '.join(bad)}; the others are printed above")
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("override", nargs=-1)
+def check(config: Path, override: tuple[str, ...]) -> None:
+    """Read the data set of an encode config and count its images, without encoding."""
+    from xmadapter.data import BadImage, decode_image, read_index, read_media
+
+    index = read_index(load(EncodeConfig, config, override).data)
+    rows = index.table.to_pylist()
+    counts = Counter((row["label"], row["split"]) for row in rows)
+    splits = ("train", "validation", "test")
+    width = max(len(name) for name in (*index.class_names, "class"))
+    click.echo(f"{'class':{width}}" + "".join(f"{split:>12}" for split in splits))
+    for label, name in enumerate(index.class_names):
+        click.echo(f"{name:{width}}" + "".join(f"{counts[label, split]:12d}" for split in splits))
+    for row in rows:
+        try:
+            decode_image(read_media(row["media"]))
+        except BadImage as error:
+            raise DataError(f"{row['sample_id']} cannot be read: {error.reason}; it would be skipped; mend or remove it") from error
+    click.echo(f"{len(rows)} images, all readable; split hash and features follow from pipelines.encode")
+
+
+@cli.command()
+@click.argument("features")
+def inspect(features: str) -> None:
+    """Say what a feature store holds."""
+    from xmadapter.features import open_features
+
+    manifest = open_features(features).manifest
+    recipe = manifest.recipe
+    click.echo(f"encoder   {recipe.encoder.model_dump_json(exclude_none=True)}")
+    click.echo(f"classes   {len(recipe.class_names)}; prompts {list(recipe.prompts)}")
+    for split in ("train", "validation", "test", None):
+        shards = manifest.of(split)
+        size = sum(shard.size_bytes for shard in shards) / 2**20
+        rows = sum(shard.rows for shard in shards)
+        click.echo(f"{split or 'text':<10}{len(shards)} shards, {rows} features of width {manifest.dim}, {size:.1f} MiB")
+    click.echo(f"skipped   {len(manifest.skipped)}")
+    click.echo(f"plan      {manifest.plan_fingerprint}\nsplit     {manifest.split_hash}")
+
+
+@cli.command()
+@click.argument("features")
+def verify(features: str) -> None:
+    """Check every byte of a feature store against its manifest."""
+    from xmadapter.features import image_schema, open_features, read_shard, text_schema
+
+    store = open_features(features)
+    for info in store.manifest.shards:
+        schema = image_schema if info.modality == "image" else text_schema
+        read_shard(store.folder, info, schema(store.manifest.dim))
+    click.echo(f"{features}: {len(store.manifest.shards)} shards are what the manifest says")
+
+
+@cli.command()
+@click.argument("sweep")
+def sync(sweep: str) -> None:
+    """Deliver what MLflow has not received of a sweep."""
+    from xmadapter.jobs import sync as deliver
+
+    click.echo(f"{sweep}: everything is at {deliver(sweep)}")
+
+
+def main() -> None:
+    """Run the command line; the exit status tells the kind of error."""
+    sys.exit(exit_status(_run, "--debug" in sys.argv))
+
+
+def _run() -> None:
+    try:
+        cli.main(prog_name="xmadapter", standalone_mode=False)
+    except click.Abort as error:
+        raise KeyboardInterrupt from error
+    except click.ClickException as error:
+        raise ConfigError(f"{error.format_message()} (xmadapter --help)") from error

@@ -1,0 +1,147 @@
+"""What a report says in words: what was run, how to read the intervals, and where the numbers come from."""
+
+import shlex
+from urllib.parse import quote, urlencode
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from xmadapter.config import EmbeddedSpec, EncoderSpec, OpenClipSpec, SelectionProtocol, TinySpec
+from xmadapter.features import FeatureManifest
+from xmadapter.reports.grid import Grid
+from xmadapter.reports.report import Report
+from xmadapter.reports.tables import accuracy_cell
+from xmadapter.reports.wording import count_of, listed, percent, shots_title, visible
+
+__all__ = ["Fact", "headline", "interval_notes", "looks_sentence", "mlflow_steps", "provenance", "skips", "summary"]
+
+_PROTOCOLS: Mapping[SelectionProtocol, str] = {
+    "fewshot-val": "hyperparameters are chosen on min(shots, 4) validation images per class, drawn anew for each seed",
+    "full-val": "hyperparameters are chosen on the whole validation split, which holds more labels than the shots do",
+}
+_MOST_SKIPS = 50
+
+
+class Fact(NamedTuple):
+    """A named value of the provenance."""
+
+    name: str
+    value: str
+
+
+def headline(grid: Grid) -> str:
+    """Name the method that validation prefers at the largest shot count, with its test accuracy."""
+    best = grid.best
+    interval = best.interval
+    spread = f" ({100 * interval.level:.0f} % interval over seeds)" if interval.high > interval.low else ""
+    return (
+        f"At {shots_title(best.choice.shots)}, {visible(best.choice.method)} is the best by validation: "
+        f"{accuracy_cell(best)} % on the test split{spread}, {percent(best.choice.mean_validation)} % on "
+        f"{count_of(best.choice.validation_rows, 'validation image')}{' per seed' if len(grid.seeds) > 1 else ''}."
+    )
+
+
+def summary(report: Report) -> str:
+    """Say in one paragraph what was run."""
+    grid, images = report.grid, _image_counts(report.manifest)
+    return (
+        f"{count_of(len(grid.methods), 'method')} at {listed(grid.shots)} shots per class on {visible(report.title)}: "
+        f"{count_of(len(report.manifest.recipe.class_names), 'class', 'classes')}, {images['train']:,} training, "
+        f"{images['validation']:,} validation and {images['test']:,} test images, all encoded by one frozen encoder. "
+        f"Under the protocol {grid.protocol}, {_PROTOCOLS[grid.protocol]}; no test label takes part in any choice. "
+        f"Every number is a mean over {count_of(len(grid.seeds), 'seed')} ({listed(grid.seeds)}); "
+        f"a seed decides which training images are the shots. {count_of(len(report.trials), 'trial')} finished, "
+        f"{report.failed:,} failed."
+    )
+
+
+def looks_sentence(looks: int) -> str:
+    """Say how often the test split was looked at, and what more than once means."""
+    if looks <= 1:
+        return f"The test split was looked at {count_of(looks, 'time')} in this sweep."
+    return (
+        f"Warning: the test split was looked at {looks:,} times in this sweep. If anything was changed after an earlier look, "
+        "these test accuracies are too high by an unknown amount."
+    )
+
+
+def interval_notes(report: Report) -> list[str]:
+    """Define every interval of the report."""
+    grid = report.grid
+    level = f"{100 * grid.finals[0].interval.level:.0f} %"
+    first = grid.best
+    wilson = first.wilson[0]
+    differences = (
+        f"Differences: the {level} interval by Student's t of the difference per seed, on the same shots and the same test images. "
+        "Another test split would add a spread of its own."
+    )
+    return [
+        f"After ±: half the {level} interval of the mean over seeds, by Student's t. It says how much the draw of the shots matters, "
+        "on this test split. There is none for one seed, nor for a method whose result is the same in every seed.",
+        *([differences] if report.pairs else []),
+        f"results.csv also holds the Wilson interval of the first seed, which says how much the choice of test images matters. "
+        f"For {visible(first.choice.method)} at {shots_title(first.choice.shots)}, seed {first.choice.seeds[0]}: "
+        f"{percent(wilson.low)} to {percent(wilson.high)} % ({count_of(first.test_rows, 'test image')}).",
+    ]
+
+
+def provenance(report: Report) -> list[Fact]:
+    """List what identifies the encoder, the data and the config."""
+    manifest, recipe = report.manifest, report.manifest.recipe
+    encoder = recipe.encoder
+    return [
+        Fact("encoder", _encoder_name(encoder)),
+        Fact("encoder fingerprint", encoder.fingerprint),
+        Fact("weights sha256", encoder.weights_sha256 or "not recorded"),
+        Fact("prompts", " | ".join(visible(prompt) for prompt in recipe.prompts)),
+        Fact("views per training image", f"1 by the test transform, {recipe.views} augmented"),
+        Fact("split hash", manifest.split_hash),
+        Fact("feature manifest", manifest.plan_fingerprint),
+        Fact("config fingerprint", report.config_fingerprint),
+        Fact("skipped samples", f"{len(manifest.skipped):,}"),
+    ]
+
+
+def skips(manifest: FeatureManifest) -> list[str]:
+    """List samples that could not be read, with their reasons; of many, the first."""
+    lines = [f"{visible(skip.sample_id)}: {visible(skip.reason)}" for skip in manifest.skipped[:_MOST_SKIPS]]
+    rest = len(manifest.skipped) - _MOST_SKIPS
+    return [*lines, f"and {rest:,} more, in the manifest of the features"] if rest > 0 else lines
+
+
+def mlflow_steps(report: Report) -> tuple[str, str]:
+    """Say how to compare the methods in MLflow: what starts it or where it runs, and the page to open.
+
+    The page shows the method runs alone, as charts over shots; without the filter MLflow lists trials first.
+    """
+    uri = visible(_without_password(report.tracking_uri))
+    remote = uri.startswith(("http://", "https://"))
+    start = uri if remote else f"mlflow server --backend-store-uri {shlex.quote(uri)} --host 127.0.0.1 --port 5000"
+    if report.experiment_id is None:
+        return start, f"experiment {visible(report.title)}, once its runs are delivered"
+    query = urlencode(
+        {"searchFilter": "tags.level = 'method'", "compareRunsMode": "CHART", "workflowType": "machine_learning"},
+        quote_via=quote,
+    )
+    base = uri.rstrip("/") if remote else "http://127.0.0.1:5000"
+    return start, f"{base}/#/experiments/{report.experiment_id}/runs?{query}"
+
+
+def _image_counts(manifest: FeatureManifest) -> dict[str, int]:
+    splits = ("train", "validation", "test")
+    return {split: sum(shard.rows // shard.views for shard in manifest.of(split)) for split in splits}
+
+
+def _encoder_name(encoder: EncoderSpec) -> str:
+    match encoder:
+        case OpenClipSpec(model=model, pretrained=pretrained, precision=precision):
+            return visible(f"open_clip {model}, {pretrained or 'no pretrained tag'}, {precision}")
+        case TinySpec(dim=dim):
+            return f"tiny, {dim} dimensions (a random projection for tests)"
+        case EmbeddedSpec():
+            return "embedded"
+
+
+def _without_password(uri: str) -> str:
+    """Hide what stands between `://` and `@`: a report is passed on."""
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}***@{rest.rpartition('@')[2]}" if separator and "@" in rest else uri

@@ -1,0 +1,93 @@
+"""Grid: the final results of one sweep by method and shot count, all measured in the same way."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from xmadapter.config import AdapterConfig, SelectionProtocol
+from xmadapter.errors import ConfigError, some
+from xmadapter.final import FinalResult
+from xmadapter.reports.wording import listed
+
+__all__ = ["Grid", "make_grid"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Final results that may stand in one table; `make_grid` checks that they may.
+
+    Args:
+        finals: At least one; each method and shot count at most once; one protocol, one set of seeds, one test split.
+    """
+
+    finals: tuple[FinalResult, ...]
+
+    @cached_property
+    def methods(self) -> tuple[str, ...]:
+        """Titles of methods, in order of appearance."""
+        return tuple(dict.fromkeys(final.choice.method for final in self.finals))
+
+    @cached_property
+    def shots(self) -> tuple[int, ...]:
+        """Shot counts, ascending."""
+        return tuple(sorted({final.choice.shots for final in self.finals}))
+
+    @property
+    def protocol(self) -> SelectionProtocol:
+        """What hyperparameters were chosen on."""
+        return self.finals[0].choice.protocol
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Episodes that every mean is taken over."""
+        return self.finals[0].choice.seeds
+
+    @property
+    def test_rows(self) -> int:
+        """Images of the test split."""
+        return self.finals[0].test_rows
+
+    def at(self, method: str, shots: int) -> FinalResult | None:
+        """Look up one result; None where the method was not run at this shot count."""
+        return self._cells.get((method, shots))
+
+    def of(self, method: str) -> tuple[FinalResult, ...]:
+        """Results of one method, by ascending shots."""
+        return tuple(final for shots in self.shots if (final := self.at(method, shots)))
+
+    def named(self, config_type: type[AdapterConfig]) -> tuple[str, ...]:
+        """Titles of the methods whose adapter is of one kind, in order."""
+        return tuple(method for method in self.methods if isinstance(self.of(method)[0].choice.adapter, config_type))
+
+    @cached_property
+    def best(self) -> FinalResult:
+        """The best by validation at the largest shot count; among equals the one with fewer parameters, then the earlier."""
+        largest = [final for final in self.finals if final.choice.shots == self.shots[-1]]
+        return max(largest, key=lambda final: (final.choice.mean_validation, -final.choice.trained_parameters))
+
+    @cached_property
+    def _cells(self) -> dict[tuple[str, int], FinalResult]:
+        return {(final.choice.method, final.choice.shots): final for final in self.finals}
+
+
+def make_grid(finals: Sequence[FinalResult]) -> Grid:
+    """Check that results may stand in one table.
+
+    Raises:
+        ConfigError: There is none, a cell is there twice, or protocols, seeds or test splits differ.
+    """
+    if not finals:
+        raise ConfigError("there is no final result to report; run pipelines.evaluate first")
+    advice = "one table holds one kind of measurement; report each sweep by itself"
+    for name, found in (
+        ("protocols", {final.choice.protocol for final in finals}),
+        ("sets of seeds", {listed(final.choice.seeds) for final in finals}),
+        ("sizes of the test split", {str(final.test_rows) for final in finals}),
+    ):
+        if len(found) > 1:
+            raise ConfigError(f"the results have several {name}: {some(sorted(found))}; {advice}")
+    cells = [f"{final.choice.method} at {final.choice.shots}" for final in finals]
+    doubles = sorted({cell for cell in cells if cells.count(cell) > 1})
+    if doubles:
+        raise ConfigError(f"there are two results of {some(doubles)}; {advice}")
+    return Grid(tuple(finals))

@@ -1,0 +1,75 @@
+"""Report: everything a report says, checked, before any of it is laid out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from xmadapter.errors import FingerprintMismatch
+from xmadapter.features import FeatureManifest
+from xmadapter.final import FinalResult
+from xmadapter.reports.grid import Grid, make_grid
+from xmadapter.reports.paired import Paired, compare
+from xmadapter.trial import TrialResult
+
+__all__ = ["Report", "build_report"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was run, what came out, and where it comes from; `build_report` makes it.
+
+    Args:
+        title: Name of the data set or experiment.
+        grid: Final results by method and shot count.
+        trials: All trials that finished.
+        manifest: Of the features that everything was run on.
+        config_fingerprint: Of the sweep's resolved config.
+        looks: How often the test split was looked at in this sweep.
+        failed: Number of trials that failed.
+        tracking_uri: Address of MLflow.
+        experiment_id: Of the MLflow experiment; None while nothing was delivered.
+    """
+
+    title: str
+    grid: Grid
+    trials: tuple[TrialResult, ...]
+    manifest: FeatureManifest
+    config_fingerprint: str
+    looks: int
+    failed: int
+    tracking_uri: str
+    experiment_id: str | None
+
+    @cached_property
+    def pairs(self) -> tuple[Paired, ...]:
+        """Differences of methods over the same episodes."""
+        return compare(self.grid)
+
+
+def build_report(  # noqa: PLR0913  one argument per fact; the caller has each in another place
+    finals: Sequence[FinalResult],
+    trials: Sequence[TrialResult],
+    *,
+    title: str,
+    manifest: FeatureManifest,
+    config_fingerprint: str,
+    looks: int,
+    failed: int,
+    tracking_uri: str,
+    experiment_id: str | None,
+) -> Report:
+    """Put the results of a sweep together, checked; see `Report` for the arguments.
+
+    Raises:
+        ConfigError: There is no result, or protocols, seeds or test splits differ between results.
+        FingerprintMismatch: The features have another number of classes than the results.
+    """
+    grid = make_grid(finals)
+    classes = len(manifest.recipe.class_names)
+    found = {len(final.class_accuracy) for final in finals}
+    if found != {classes}:
+        raise FingerprintMismatch(
+            f"the results have {', '.join(map(str, sorted(found)))} classes, the features {classes}; nothing was written; "
+            "report with the features that were swept"
+        )
+    return Report(title, grid, tuple(trials), manifest, config_fingerprint, looks, failed, tracking_uri, experiment_id)

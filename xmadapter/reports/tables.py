@@ -1,0 +1,133 @@
+"""Comparison tables: as a plain Arrow table, and as text for the terminal."""
+
+import io
+from collections.abc import Sequence
+
+import pyarrow as pa
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from xmadapter.final import FinalResult
+from xmadapter.reports.grid import Grid, make_grid
+from xmadapter.reports.wording import count_of, half_width, listed, percent, shots_title, visible
+
+__all__ = ["COMPARISON_SCHEMA", "comparison", "setting_line", "summary_table", "accuracy_cell"]
+
+COMPARISON_SCHEMA = pa.schema(
+    [
+        ("method", pa.string()),
+        ("protocol", pa.string()),
+        ("shots", pa.int32()),
+        ("seeds", pa.int32()),
+        ("validation_mean", pa.float64()),
+        ("test_mean", pa.float64()),
+        ("test_low", pa.float64()),
+        ("test_high", pa.float64()),
+        ("level", pa.float64()),
+        ("first_seed", pa.int32()),
+        ("first_seed_test", pa.float64()),
+        ("first_seed_wilson_low", pa.float64()),
+        ("first_seed_wilson_high", pa.float64()),
+        ("validation_images", pa.int32()),
+        ("test_images", pa.int32()),
+        ("trained_parameters", pa.int64()),
+        ("stored_bytes", pa.int64()),
+        ("final_seconds", pa.float64()),
+    ]
+)
+"""Accuracies are shares in [0, 1]. `test_low` and `test_high` bound the mean over seeds, the Wilson pair bounds one seed."""
+
+_TERMINAL_COLUMNS = 100
+_NAME_COLUMNS, _CELL_COLUMNS = 24, 13
+
+
+def comparison(finals: Sequence[FinalResult]) -> pa.Table:
+    """Tabulate final results, one row per method and shot count, as `COMPARISON_SCHEMA`.
+
+    Characters of a name that do not print are spelled out.
+
+    Raises:
+        ConfigError: The results were not measured in the same way.
+    """
+    grid = make_grid(finals)
+    rows = [_row(final) for method in grid.methods for final in grid.of(method)]
+    return pa.Table.from_pylist(rows, schema=COMPARISON_SCHEMA)
+
+
+def _row(final: FinalResult) -> dict[str, str | float]:
+    choice = final.choice
+    return {
+        "method": visible(choice.method),
+        "protocol": choice.protocol,
+        "shots": choice.shots,
+        "seeds": len(choice.seeds),
+        "validation_mean": choice.mean_validation,
+        "test_mean": final.interval.estimate,
+        "test_low": final.interval.low,
+        "test_high": final.interval.high,
+        "level": final.interval.level,
+        "first_seed": choice.seeds[0],
+        "first_seed_test": final.test[0],
+        "first_seed_wilson_low": final.wilson[0].low,
+        "first_seed_wilson_high": final.wilson[0].high,
+        "validation_images": choice.validation_rows,
+        "test_images": final.test_rows,
+        "trained_parameters": choice.trained_parameters,
+        "stored_bytes": choice.stored_bytes,
+        "final_seconds": final.seconds,
+    }
+
+
+def accuracy_cell(final: FinalResult) -> str:
+    """Write the test accuracy of a cell, `72.8 ±4.1`; without the second part where seeds do not differ."""
+    return f"{percent(final.interval.estimate)} {half_width(final.interval)}".strip()
+
+
+def setting_line(grid: Grid) -> str:
+    """Say how the numbers of a table were measured."""
+    seeds = "seed" if len(grid.seeds) == 1 else "seeds"
+    return f"Protocol {grid.protocol}; {seeds} {listed(grid.seeds)}; {count_of(grid.test_rows, 'test image')}."
+
+
+def summary_table(finals: Sequence[FinalResult]) -> str:
+    """Lay out test and validation accuracy for a terminal, one row per method, one column per shot count.
+
+    Returns:
+        Plain text without colour, at most 100 columns wide for up to 5 shot counts, ending in a line feed.
+
+    Raises:
+        ConfigError: The results were not measured in the same way.
+    """
+    grid = make_grid(finals)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+    table.add_column("method", overflow="fold")
+    for shots in grid.shots:
+        table.add_column(shots_title(shots), justify="right", no_wrap=True)
+    for method in grid.methods:
+        # Text, not str: a str is read as markup, and a method may be called "[red]".
+        cells = [_terminal_cell(grid.at(method, shots)) for shots in grid.shots]
+        table.add_row(Text(visible(method)), *map(Text, cells))
+    console = Console(
+        file=io.StringIO(),
+        width=max(_TERMINAL_COLUMNS, _NAME_COLUMNS + _CELL_COLUMNS * len(grid.shots)),
+        color_system=None,
+        force_terminal=False,
+        legacy_windows=False,
+    )
+    with console.capture() as capture:
+        console.print(table)
+    lines = [_meaning(grid), setting_line(grid), "", *capture.get().splitlines()]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _terminal_cell(final: FinalResult | None) -> str:
+    return f"{accuracy_cell(final)}\nval {percent(final.choice.mean_validation)}" if final else "-"
+
+
+def _meaning(grid: Grid) -> str:
+    if len(grid.seeds) == 1:
+        return "Test accuracy in %, of one seed; below it validation accuracy."
+    level = f"{100 * grid.finals[0].interval.level:.0f}"
+    return f"Test accuracy in %, mean ± half the {level} % t-interval over seeds; below it validation accuracy."
