@@ -31,8 +31,12 @@ def make_data() -> TuningData:
         return FeatureSet(raw / norms[..., None], norms, labels, tuple(f"{split}/{row}" for row in range(len(raw))))
 
     text = rng.normal(size=(CLASSES, 1, DIM)).astype(np.float32)
-    bank = TextBank(text / np.linalg.norm(text, axis=-1, keepdims=True), tuple(f"class {label}" for label in range(CLASSES)))
-    return TuningData("fewshot-val", features("train", 40, VIEWS), features("validation", 4, 1), bank, 100.0, Provenance("", "", ""))
+    bank = TextBank(
+        text / np.linalg.norm(text, axis=-1, keepdims=True), tuple(f"class {label}" for label in range(CLASSES))
+    )
+    return TuningData(
+        "fewshot-val", features("train", 40, VIEWS), features("validation", 4, 1), bank, 100.0, Provenance("", "", "")
+    )
 
 
 def train(data: TuningData, config: TrainedConfig, episodes: EpisodeBatch) -> FeatureAdapter:

@@ -52,7 +52,14 @@ def class_centres(classes: int, dim: int, seed: int) -> np.ndarray:
 
 
 def make_feature_set(
-    split: str, *, classes: int = 3, per_class: int = 6, dim: int = 8, views: int = 1, seed: int = 0, noise: float = 0.35
+    split: str,
+    *,
+    classes: int = 3,
+    per_class: int = 6,
+    dim: int = 8,
+    views: int = 1,
+    seed: int = 0,
+    noise: float = 0.35,
 ) -> FeatureSet:
     """Images around class centres; each row follows from its id, so that more classes or images change no row."""
     centres = class_centres(classes, dim, seed)
@@ -113,7 +120,9 @@ def make_recipe(**changes: object) -> EncodeRecipe:
     return EncodeRecipe.model_validate(values | changes)
 
 
-def make_samples(*, per_class: int = 6, classes: int = 3, splits: tuple[str, ...] = ("train", "validation", "test")) -> pa.Table:
+def make_samples(
+    *, per_class: int = 6, classes: int = 3, splits: tuple[str, ...] = ("train", "validation", "test")
+) -> pa.Table:
     rows = [(split, label, number) for split in splits for label in range(classes) for number in range(per_class)]
     return pa.table(
         {
@@ -134,7 +143,9 @@ def make_table(shard: PlannedShard, *, dim: int = 8) -> pa.Table:
     centres = class_centres(3, dim, 0)
     rows = [(sample, view) for sample in shard.samples for view in range(shard.views)]
     noise = [np.random.default_rng(derive_seed(sample.sample_id, view)).normal(size=dim) for sample, view in rows]
-    raw = np.array([centres[sample.label] + 0.35 * one for (sample, _), one in zip(rows, noise, strict=True)]).reshape(-1, dim)
+    raw = np.array([centres[sample.label] + 0.35 * one for (sample, _), one in zip(rows, noise, strict=True)]).reshape(
+        -1, dim
+    )
     schema = image_schema(dim) if shard.modality == "image" else text_schema(dim)
     columns: dict[str, list[object]] = {
         "sample_id": [sample.sample_id for sample, _ in rows],
@@ -168,6 +179,11 @@ def tree(folder: Path) -> dict[str, bytes]:
     """Every file under a folder with its bytes, except what a killed writer left under a temporary name."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".tmp-")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def listing(folder: Path) -> list[str]:
+    """Names in a folder, hidden ones too, sorted."""
+    return sorted(path.name for path in folder.iterdir())
 
 
 class Killed(BaseException):

@@ -13,21 +13,20 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from xmadapter.adapters import FeatureAdapter, SolvableAdapter, restore_adapter
 from xmadapter.config import AdapterConfig, EncoderSpec, Frozen, ImageConfig
-from xmadapter.errors import ConfigError, IntegrityError, ResourceError, UnknownVersion
+from xmadapter.errors import ConfigError, IntegrityError, ResourceError
 from xmadapter.evaluation import Interval
 from xmadapter.features import FeatureManifest, TuningData
+from xmadapter.sealed import seal, unseal
 from xmadapter.storage import local_path, make_folder, write_durably
-from xmadapter.strict import parse_json
 from xmadapter.trial import TrialResult, refit
 
 __all__ = ["AdapterBundle", "BundleCard", "export_bundle", "load_bundle"]
@@ -40,7 +39,6 @@ _TOLERANCE = 1e-3
 class BundleCard(Frozen):
     """What a bundle says of itself."""
 
-    version: Literal[1] = 1
     method: str
     adapter: AdapterConfig
     encoder: EncoderSpec
@@ -51,10 +49,12 @@ class BundleCard(Frozen):
     seed: int
     protocol: str
     validation: float = Field(description="Accuracy of this episode on validation images.")
-    test: Interval | None = Field(None, description="Of the method at these shots, over all seeds; None if never tested.")
+    test: Interval | None = Field(
+        None, description="Of the method at these shots, over all seeds; None if never tested."
+    )
     plan_fingerprint: str
     split_hash: str
-    tensors_sha256: str = ""
+    tensors_sha256: str
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def export_bundle(
         split_hash=manifest.split_hash,
         tensors_sha256=hashlib.sha256(tensors).hexdigest(),
     )
-    _publish(target, {"adapter.safetensors": tensors, "bundle.json": card.model_dump_json(indent=1).encode()})
+    _publish(target, {"adapter.safetensors": tensors, "bundle.json": seal(card)})
     return target
 
 
@@ -123,35 +123,30 @@ def load_bundle(path: str) -> AdapterBundle:
     folder = local_path(path)
     if not (folder / "bundle.json").is_file():
         raise ConfigError(f"{path} holds no bundle; make one with pipelines.export")
-    card = _read_card(folder / "bundle.json")
+    card = unseal(BundleCard, folder / "bundle.json", advice="export the bundle again")
     try:
         data = (folder / "adapter.safetensors").read_bytes()
     except OSError as error:
         raise IntegrityError(f"{path}: adapter.safetensors is missing; export the bundle again") from error
     if hashlib.sha256(data).hexdigest() != card.tensors_sha256:
-        raise IntegrityError(f"{path}: adapter.safetensors has other bytes than bundle.json says; export the bundle again")
+        raise IntegrityError(
+            f"{path}: adapter.safetensors has other bytes than bundle.json says; export the bundle again"
+        )
     try:
         tensors = load(data)
         adapter = restore_adapter(card.adapter, _part(tensors, "state.")).eval()
         with torch.no_grad():
             logits = adapter(tensors["probe.image"][None])[0]
+        drift = float((logits - tensors["probe.logits"]).abs().max())
     except (SafetensorError, KeyError, RuntimeError) as error:
-        raise IntegrityError(f"{path}: the tensors do not fit the adapter ({error}); export the bundle again") from error
-    drift = float((logits - tensors["probe.logits"]).abs().max())
-    if drift > _TOLERANCE or logits.shape[-1] != len(card.class_names):
-        raise IntegrityError(f"{path}: the probe's logits differ by {drift:.3g}; this build computes something else than the exporter")
+        raise IntegrityError(
+            f"{path}: the tensors do not fit the adapter ({error}); export the bundle again"
+        ) from error
+    if not drift <= _TOLERANCE or logits.shape[-1] != len(card.class_names):
+        raise IntegrityError(
+            f"{path}: the probe's logits differ by {drift:.3g}; this build computes something else than the exporter"
+        )
     return AdapterBundle(card, adapter)
-
-
-def _read_card(path: Path) -> BundleCard:
-    value = parse_json(path.read_bytes())
-    if isinstance(value, dict) and isinstance(value.get("version"), int) and value["version"] > 1:
-        raise UnknownVersion(f"{path} has format {value['version']}, this program reads 1; upgrade xmadapter")
-    try:
-        return BundleCard.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise IntegrityError(f"{path} is damaged at {first['loc']}: {first['msg']}; export the bundle again") from error
 
 
 def _publish(target: Path, files: dict[str, bytes]) -> None:

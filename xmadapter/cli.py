@@ -44,7 +44,9 @@ def predict(bundle: str, images: tuple[str, ...], top: int) -> None:
         ranked = sorted(zip(prediction.probabilities, loaded.card.class_names, strict=True), reverse=True)[:top]
         click.echo(f"{path}  " + "  ".join(f"{name} {probability:.3f}" for probability, name in ranked))
     if bad:
-        raise DataError(f"{len(bad)} of {len(images)} files could not be read: {', '.join(bad)}; the others are printed above")
+        raise DataError(
+            f"{len(bad)} of {len(images)} files could not be read: {', '.join(bad)}; the others are printed above"
+        )
 
 
 @cli.command()
@@ -66,7 +68,9 @@ def check(config: Path, override: tuple[str, ...]) -> None:
         try:
             decode_image(read_media(row["media"]))
         except BadImage as error:
-            raise DataError(f"{row['sample_id']} cannot be read: {error.reason}; it would be skipped; mend or remove it") from error
+            raise DataError(
+                f"{row['sample_id']} cannot be read: {error.reason}; it would be skipped; mend or remove it"
+            ) from error
     click.echo(f"{len(rows)} images, all readable; split hash and features follow from pipelines.encode")
 
 
@@ -84,7 +88,9 @@ def inspect(features: str) -> None:
         shards = manifest.of(split)
         size = sum(shard.size_bytes for shard in shards) / 2**20
         rows = sum(shard.rows for shard in shards)
-        click.echo(f"{split or 'text':<10}{len(shards)} shards, {rows} features of width {manifest.dim}, {size:.1f} MiB")
+        click.echo(
+            f"{split or 'text':<10}{len(shards)} shards, {rows} features of width {manifest.dim}, {size:.1f} MiB"
+        )
     click.echo(f"skipped   {len(manifest.skipped)}")
     click.echo(f"plan      {manifest.plan_fingerprint}\nsplit     {manifest.split_hash}")
 

@@ -28,7 +28,9 @@ def entry_point(config_type: type[_Config]) -> Callable[[Callable[[_Config], Non
     def decorate(main: Callable[[_Config], None]) -> Callable[[], None]:
         def command() -> None:
             arguments = _parse(main)
-            sys.exit(exit_status(lambda: main(load(config_type, arguments.config, arguments.override)), arguments.debug))
+            sys.exit(
+                exit_status(lambda: main(load(config_type, arguments.config, arguments.override)), arguments.debug)
+            )
 
         command.__doc__ = main.__doc__
         return command

@@ -105,7 +105,9 @@ def stack_episodes(data: TuningData, episodes: Sequence[Episode]) -> EpisodeBatc
     )
 
 
-def _draw(rows: FeatureSet, count: int, seed: int, class_names: tuple[str, ...], purpose: str) -> Int[np.ndarray, " drawn"]:
+def _draw(
+    rows: FeatureSet, count: int, seed: int, class_names: tuple[str, ...], purpose: str
+) -> Int[np.ndarray, " drawn"]:
     available = np.bincount(rows.labels, minlength=len(class_names))
     short = [f"{name} has {have}" for name, have in zip(class_names, available, strict=True) if have < count]
     if short:

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from pydantic import Field
 
 from xmadapter.config import Frozen
-from xmadapter.errors import FingerprintMismatch
+from xmadapter.errors import DataError, FingerprintMismatch
 from xmadapter.evaluation import Interval, class_accuracy, seed_interval, wilson_interval
 from xmadapter.features import TestSet, TuningData
 from xmadapter.trial import TrialResult, refit
@@ -49,10 +49,13 @@ def run_final(
         One result per choice, in order, with the predicted class per seed and test row.
 
     Raises:
+        DataError: The test split is empty.
         FingerprintMismatch: Test split and tuning data come from different features.
     """
     if test.provenance != data.provenance:
         raise FingerprintMismatch("test split and tuning data come from different feature stores; nothing was scored")
+    if not len(test.data):
+        raise DataError("the test split holds no image; nothing was scored; add a test split and encode again")
     image = torch.tensor(test.data.features[:, 0])
     labels = torch.from_numpy(test.data.labels)
     for choice in choices:

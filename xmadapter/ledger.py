@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,26 +45,47 @@ class Ledger:
         """
         text = json.dumps([entry.kind, entry.uid, entry.body], separators=(",", ":"), allow_nan=False)
         with self._lock:
+            self._mend_tail()
             append_durably(self.path, f"{_digest(text)} {text}\n".encode())
+
+    def _mend_tail(self) -> None:
+        """Finish a last line that lacks only its newline; cut off one that a killed or failed writer left torn."""
+        if not self.path.is_file():
+            return
+        with self.path.open("rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            if file.read(1) in (b"", b"\n"):
+                return
+            file.seek(0)
+            end = file.read().rfind(b"\n") + 1
+            file.seek(end)
+            if _is_whole(file.read()):
+                file.write(b"\n")
+            else:
+                file.truncate(end)
 
     def entries(self, kind: str | None = None) -> Iterator[Entry]:
         """Read the lines in order, of one kind or all. A torn last line, left by a killed writer, never happened.
 
         Raises:
-            IntegrityError: A line before the last is damaged; names it.
+            IntegrityError: A whole line is damaged; names it.
         """
         if not self.path.is_file():
             return
-        lines = self.path.read_bytes().splitlines(keepends=True)
-        for number, line in enumerate(lines, start=1):
-            digest, _, text = line.decode(errors="replace").rstrip("\n").partition(" ")
-            if digest != _digest(text):
-                if number == len(lines):
+        for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True), start=1):
+            if not _is_whole(line):
+                if not line.endswith(b"\n"):
                     return
                 raise IntegrityError(f"{self.path}: line {number} is damaged; the other lines are kept; delete that line")
-            entry = Entry(*parse_json(text))
+            entry = Entry(*parse_json(line.partition(b" ")[2]))
             if kind in (None, entry.kind):
                 yield entry
+
+
+def _is_whole(line: bytes) -> bool:
+    digest, _, text = line.decode(errors="replace").rstrip("\n").partition(" ")
+    return digest == _digest(text)
 
 
 def _digest(text: str) -> str:

@@ -50,6 +50,4 @@ class Predictor:
         features = F.normalize(self._encoder.encode_image(pixels), dim=-1)
         probabilities = self._bundle.adapter(features[None])[0].softmax(dim=-1)
         names = self._bundle.card.class_names
-        return [
-            Prediction(names[int(row.argmax())], float(row.max()), tuple(row.tolist())) for row in probabilities
-        ]
+        return [Prediction(names[int(row.argmax())], float(row.max()), tuple(row.tolist())) for row in probabilities]

@@ -7,6 +7,8 @@ not at all, and a full disk leaves no final name behind.
 import errno
 import os
 import secrets
+import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from xmadapter.errors import ResourceError
 __all__ = ["append_durably", "local_path", "make_folder", "put_if_absent", "remove", "sweep_temporary", "write_durably"]
 
 _TEMPORARY = ".tmp-"
+_DAY_S = 86_400
 _FULL = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 
 
@@ -74,16 +77,35 @@ def remove(path: Path) -> None:
 
 
 def sweep_temporary(folder: Path) -> int:
-    """Delete what killed writers left under a temporary name; returns how many files."""
-    orphans = list(folder.glob(f"{_TEMPORARY}*"))
+    """Delete what killed writers left under a temporary name; returns how many files.
+
+    A file is an orphan when its writer ran on this host and is gone, or when it is a day old: others may be writing now.
+    """
+    orphans = [path for path in folder.glob(f"{_TEMPORARY}*") if _is_orphan(path)]
     for orphan in orphans:
         remove(orphan)
     return len(orphans)
 
 
+def _is_orphan(path: Path) -> bool:
+    host, _, rest = path.name.removeprefix(_TEMPORARY).rpartition("-")[0].rpartition("-")
+    if host == socket.gethostname() and rest.isdigit():
+        try:
+            os.kill(int(rest), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+        return False
+    try:
+        return time.time() - path.stat().st_mtime > _DAY_S
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
 def _temporary(path: Path, write: Callable[[BinaryIO], object]) -> Iterator[Path]:
-    temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
+    temporary = path.parent / f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}"
     try:
         with temporary.open("xb") as file:
             write(file)

@@ -25,6 +25,8 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not allowed")
+        if getattr(self.peek_event(), "tag", None) is not None:
+            raise yaml.YAMLError("a tag (!name) is not allowed")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
@@ -50,7 +52,7 @@ def parse_yaml(text: str) -> JsonValue:
         value = yaml.load(text, Loader=_Loader)  # noqa: S506  _Loader is a SafeLoader
     except RecursionError:
         raise ConfigError(f"nested deeper than {_MAX_DEPTH}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
     return _checked(value)
 
@@ -78,7 +80,7 @@ def parse_json(text: str | bytes) -> JsonValue:
         IntegrityError: It is not valid JSON, repeats a key, or holds NaN or infinity.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite_float)
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"not valid JSON: {error}") from error
 
@@ -87,6 +89,13 @@ def _unique(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     value = dict(pairs)
     if len(value) < len(pairs):
         raise ValueError("a key appears twice")
+    return value
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is too large a number")
     return value
 
 

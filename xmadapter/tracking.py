@@ -95,7 +95,9 @@ class Tracker:
                     self._stop.wait(_RETRY_S)
                 else:
                     self._failure = None
-                    self._ledger.append(Entry("delivered", _key(entry), {"run": run, "experiment": self._experiment_id()}))
+                    self._ledger.append(
+                        Entry("delivered", _key(entry), {"run": run, "experiment": self._experiment_id()})
+                    )
                     self._pending -= 1
                     break
 

@@ -11,7 +11,7 @@ from xmadapter.config import AdapterConfig, Frozen, SelectionProtocol, SolveRang
 from xmadapter.episodes import EpisodeBatch, sample_episode, stack_episodes
 from xmadapter.evaluation import accuracy
 from xmadapter.features import TuningData
-from xmadapter.training import EpochMetrics, fit, solve
+from xmadapter.training import Diverged, EpochMetrics, fit, solve
 
 __all__ = ["TrialConfig", "TrialResult", "refit", "run_trial"]
 
@@ -31,7 +31,9 @@ class TrialResult(Frozen):
 
     method: str
     adapter: AdapterConfig = Field(description="As it was trained.")
-    solved: dict[str, float] = Field(description="Parameters found inside the trial; they replace those of the training.")
+    solved: dict[str, float] = Field(
+        description="Parameters found inside the trial; they replace those of the training."
+    )
     shots: int
     seeds: tuple[int, ...]
     protocol: SelectionProtocol
@@ -74,7 +76,10 @@ def run_trial(
         points = solve(adapter, episodes, config.solve)
         adapter.settle(points.best)
     with torch.no_grad():
-        validation = accuracy(adapter(episodes.validation), episodes.validation_labels)
+        logits = adapter(episodes.validation)
+    if not torch.isfinite(logits).all():
+        raise Diverged("the trained adapter gives logits that are not finite")
+    validation = accuracy(logits, episodes.validation_labels)
     return TrialResult(
         method=config.method,
         adapter=config.adapter,

@@ -64,8 +64,12 @@ def methods(draw: st.DrawFn) -> MethodConfig:
     adapter = draw(_ADAPTERS)
     value: dict[str, object] = {"adapter": adapter.model_dump(), "trials": draw(st.none() | st.integers(1, 99))}
     if adapter.kind in ("tip-f", "xmadapter"):
-        choice = st.fixed_dictionaries({"choices": st.lists(st.integers(1, 9) | st.floats(1, 9), min_size=1, max_size=4)})
-        spaces = st.dictionaries(st.sampled_from(["sharpness", "cache_weight", "fit.learning_rate"]), ranges(points=False) | choice)
+        choice = st.fixed_dictionaries(
+            {"choices": st.lists(st.integers(1, 9) | st.floats(1, 9), min_size=1, max_size=4)}
+        )
+        spaces = st.dictionaries(
+            st.sampled_from(["sharpness", "cache_weight", "fit.learning_rate"]), ranges(points=False) | choice
+        )
         grids = st.dictionaries(st.sampled_from(["sharpness", "cache_weight"]), ranges(points=True))
         value |= {"space": draw(st.none() | spaces), "solve": draw(st.none() | grids)}
     return MethodConfig.model_validate(value)
@@ -110,11 +114,15 @@ def test_a_sweep_that_was_dumped_loads_as_itself(config: SweepConfig) -> None:
         ),
         encoder=st.one_of(
             st.just({"kind": "embedded"}),
-            st.builds(lambda model, tag: {"kind": "open_clip", "model": model, "pretrained": tag}, _TEXT, st.none() | _TEXT),
+            st.builds(
+                lambda model, tag: {"kind": "open_clip", "model": model, "pretrained": tag}, _TEXT, st.none() | _TEXT
+            ),
             st.builds(lambda dim: {"kind": "tiny", "dim": dim}, st.integers(2, 4096)),
         ),
         output=_TEXT,
-        prompts=st.lists(_TEXT.filter(lambda text: not set("{}") & set(text)).map(lambda text: text + "{}"), min_size=1, max_size=3),
+        prompts=st.lists(
+            _TEXT.filter(lambda text: not set("{}") & set(text)).map(lambda text: text + "{}"), min_size=1, max_size=3
+        ),
         views=st.integers(0, 1000),
         max_skip_fraction=st.floats(0, 1),
     )

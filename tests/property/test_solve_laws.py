@@ -24,17 +24,25 @@ def tables(draw: st.DrawFn, *, seeds: int, classes: int, rows: int, of: st.Searc
 @law
 @given(st.data(), _WEIGHTS)
 def test_counts_are_those_of_the_loop_over_weights(data: st.DataObject, weights: list[float]) -> None:
-    seeds, rows, classes = (data.draw(st.integers(1, most), label=name) for name, most in (("seeds", 3), ("rows", 6), ("classes", 5)))
-    base = data.draw(tables(seeds=data.draw(st.sampled_from([1, seeds])), rows=rows, classes=classes, of=_WHOLE), label="base")
+    seeds, rows, classes = (
+        data.draw(st.integers(1, most), label=name) for name, most in (("seeds", 3), ("rows", 6), ("classes", 5))
+    )
+    base = data.draw(
+        tables(seeds=data.draw(st.sampled_from([1, seeds])), rows=rows, classes=classes, of=_WHOLE), label="base"
+    )
     votes = data.draw(tables(seeds=seeds, rows=rows, classes=classes, of=_VOTES), label="votes")
-    labels = torch.tensor(data.draw(st.lists(st.integers(0, classes - 1), min_size=rows, max_size=rows), label="labels"))
+    labels = torch.tensor(
+        data.draw(st.lists(st.integers(0, classes - 1), min_size=rows, max_size=rows), label="labels")
+    )
     looped = torch.stack([((base + weight * votes).argmax(dim=-1) == labels).sum(dim=-1) for weight in weights], dim=1)
     assert torch.equal(correct_counts(base, votes, labels, torch.tensor(weights)), looped)
 
 
 @law
 @given(
-    config=st.sampled_from([TipConfig(), XMAdapterConfig(text_width=2), XMAdapterConfig(ratio="dynamic", text_width=2)]),
+    config=st.sampled_from(
+        [TipConfig(), XMAdapterConfig(text_width=2), XMAdapterConfig(ratio="dynamic", text_width=2)]
+    ),
     classes=st.integers(2, 5),
     shots=st.integers(1, 5),
     seeds=st.integers(1, 3),
@@ -48,7 +56,10 @@ def test_a_solved_table_is_that_of_the_loop_over_points(
     data = make_tuning_data(classes=classes, per_class=5, dim=6, seed=seed)
     episodes = make_episodes(data, shots=shots, seeds=range(seeds))
     adapter = make_adapter(config, data, episodes)
-    grid = {"cache_weight": SolveRange(low=low, high=20, points=points), "sharpness": SolveRange(low=1, high=30, points=points)}
+    grid = {
+        "cache_weight": SolveRange(low=low, high=20, points=points),
+        "sharpness": SolveRange(low=1, high=30, points=points),
+    }
     found, looped = solve(adapter, episodes, grid), []
     for setting in found.values.tolist():
         adapter.settle(dict(zip(found.names, setting, strict=True)))

@@ -73,12 +73,14 @@ def without_own(row, own, *, labels):
     shots = labels.count(labels[own])
     if shots == 1:
         return row
-    raised = [value * shots / (shots - 1) if label == labels[own] else value for value, label in zip(row, labels, strict=True)]
+    raised = [
+        value * shots / (shots - 1) if label == labels[own] else value for value, label in zip(row, labels, strict=True)
+    ]
     return [0.0 if place == own else value for place, value in enumerate(raised)]
 
 
 def text_affinities(query, *, labels, text, image_net, text_net, beta):
-    """The affinity to each support row by way of its own text key: the n×D matrix, row by row."""
+    """The affinity to each support row by way of its own text key: a matrix of n rows and D columns, row by row."""
     low = unit(linear(query, **image_net))
     table = [unit(linear(t, **text_net)) for t in text]
     return [affinity(low, table[label], beta) for label in labels]
@@ -108,7 +110,9 @@ def share(image_row, text_row, *, labels, classes, ratio, fixed=None, theta=None
         return fixed
     if ratio == "learned":
         return sigmoid(theta)
-    features = certainty(image_row, labels=labels, classes=classes) + certainty(text_row, labels=labels, classes=classes)
+    features = certainty(image_row, labels=labels, classes=classes) + certainty(
+        text_row, labels=labels, classes=classes
+    )
     return sigmoid(theta + dot(weight, features))
 
 

@@ -11,9 +11,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.factories import Faults, make_encode_plan, make_samples, make_store
-from xmadapter.bundle import export_bundle, load_bundle
-from xmadapter.config import AdapterConfig, FitConfig, LinearProbeConfig, TipConfig, TipFConfig, XMAdapterConfig, ZeroShotConfig
+from tests.factories import Faults, listing, make_encode_plan, make_samples, make_store
+from xmadapter.bundle import BundleCard, export_bundle, load_bundle
+from xmadapter.sealed import seal
+from xmadapter.config import (
+    AdapterConfig,
+    FitConfig,
+    LinearProbeConfig,
+    TipConfig,
+    TipFConfig,
+    XMAdapterConfig,
+    ZeroShotConfig,
+)
 from xmadapter.errors import ConfigError, IntegrityError, ResourceError, UnknownVersion
 from xmadapter.evaluation import Interval
 from xmadapter.features import FeatureStore
@@ -21,7 +30,13 @@ from xmadapter.fingerprint import sha256_file
 from xmadapter.trial import TrialConfig, TrialResult, refit, run_trial
 
 FEW = FitConfig(epochs=2, learning_rate=0.01)
-EVERY = [ZeroShotConfig(), LinearProbeConfig(fit=FEW), TipConfig(), TipFConfig(fit=FEW), XMAdapterConfig(fit=FEW, text_width=4)]
+EVERY = [
+    ZeroShotConfig(),
+    LinearProbeConfig(fit=FEW),
+    TipConfig(),
+    TipFConfig(fit=FEW),
+    XMAdapterConfig(fit=FEW, text_width=4),
+]
 QUOTED = Interval(estimate=0.8, low=0.7, high=0.9)
 
 
@@ -51,7 +66,9 @@ def bundle(pristine: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("adapter", EVERY, ids=lambda config: config.kind)
-def test_a_bundle_computes_what_the_refitted_choice_computes(store: FeatureStore, tmp_path: Path, adapter: AdapterConfig):
+def test_a_bundle_computes_what_the_refitted_choice_computes(
+    store: FeatureStore, tmp_path: Path, adapter: AdapterConfig
+):
     choice = make_choice(store, adapter)
     loaded = load_bundle(str(export(store, choice, tmp_path / "bundle")))
     image = torch.tensor(store.test().data.features[:, 0])[None]
@@ -81,8 +98,8 @@ def test_an_existing_output_is_refused_and_kept(store: FeatureStore, tmp_path: P
     (tmp_path / "bundle").mkdir()
     with pytest.raises(ConfigError, match="exists and was kept"):
         export(store, make_choice(store, TipConfig()), tmp_path / "bundle")
-    assert os.listdir(tmp_path) == ["bundle"]
-    assert os.listdir(tmp_path / "bundle") == []
+    assert listing(tmp_path) == ["bundle"]
+    assert listing(tmp_path / "bundle") == []
 
 
 def test_a_seed_that_was_not_swept_is_refused(store: FeatureStore, tmp_path: Path):
@@ -91,14 +108,16 @@ def test_a_seed_that_was_not_swept_is_refused(store: FeatureStore, tmp_path: Pat
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_after_a_fault_at_any_write_there_is_no_bundle_and_nothing_else(store: FeatureStore, tmp_path: Path, number: int):
+def test_after_a_fault_at_any_write_there_is_no_bundle_and_nothing_else(
+    store: FeatureStore, tmp_path: Path, number: int
+):
     choice, faults_seen = make_choice(store, TipConfig()), 0
     for at in range(6):
         with pytest.MonkeyPatch.context() as patch:
             Faults(patch, at, OSError(number, os.strerror(number)))
             with pytest.raises(ResourceError):
                 export(store, choice, tmp_path / "bundle")
-        assert os.listdir(tmp_path) == []
+        assert listing(tmp_path) == []
         faults_seen += 1
     assert faults_seen == 6
     load_bundle(str(export(store, choice, tmp_path / "bundle")))
@@ -140,7 +159,7 @@ def test_a_folder_without_a_bundle_says_how_to_make_one(tmp_path: Path):
 
 def test_missing_tensors_are_told(bundle: Path):
     (bundle / "adapter.safetensors").unlink()
-    with pytest.raises(IntegrityError, match="adapter.safetensors is missing"):
+    with pytest.raises(IntegrityError, match=r"adapter\.safetensors is missing"):
         load_bundle(str(bundle))
 
 
@@ -151,7 +170,7 @@ def rewritten(bundle: Path, **changes: object) -> None:
 
 
 def test_a_newer_format_is_told_as_such(bundle: Path):
-    rewritten(bundle, version=2, colour="new")
+    rewritten(bundle, format=2, colour="new")
     with pytest.raises(UnknownVersion, match="has format 2, this program reads 1; upgrade"):
         load_bundle(str(bundle))
 
@@ -164,7 +183,14 @@ def test_a_card_that_is_none_is_refused(bundle: Path, card: bytes):
 
 
 @pytest.mark.parametrize(
-    "change", [{"class_names": ["dog", "cat", "owl"]}, {"shots": 16}, {"validation": 0.99}, {"method": "Better"}, {"tensors_sha256": "0" * 64}]
+    "change",
+    [
+        {"class_names": ["dog", "cat", "owl"]},
+        {"shots": 16},
+        {"validation": 0.99},
+        {"method": "Better"},
+        {"tensors_sha256": "0" * 64},
+    ],
 )
 def test_an_edited_card_is_refused(bundle: Path, change: dict[str, object]):
     rewritten(bundle, **change)
@@ -191,20 +217,17 @@ def test_tensors_that_compute_something_else_are_refused_whatever_their_hash(bun
             tensors["probe.logits"] = tensors["probe.logits"][:, :2].contiguous()
     save_file(tensors, path)
     resealed(bundle, tensors_sha256=sha256_file(path))
-    with pytest.raises(IntegrityError, match="tensors|probe"):
+    with pytest.raises(IntegrityError, match=r"tensors|probe"):
         load_bundle(str(bundle))
 
 
 def resealed(bundle: Path, **changes: object) -> None:
     """Change the card as a forger would, who knows how it is sealed."""
-    from xmadapter.bundle import BundleCard
-
-    card = BundleCard.model_validate(json.loads((bundle / "bundle.json").read_bytes()) | changes)
-    card = card.sealed() if hasattr(card, "sealed") else card
-    (bundle / "bundle.json").write_text(card.model_dump_json())
+    card = BundleCard.model_validate(json.loads((bundle / "bundle.json").read_bytes())["content"] | changes)
+    (bundle / "bundle.json").write_bytes(seal(card))
 
 
 def test_the_files_hold_no_pickle(bundle: Path):
-    assert sorted(os.listdir(bundle)) == ["adapter.safetensors", "bundle.json"]
+    assert listing(bundle) == ["adapter.safetensors", "bundle.json"]
     assert load_file(bundle / "adapter.safetensors")
-    assert json.loads((bundle / "bundle.json").read_bytes())["version"] == 1
+    assert json.loads((bundle / "bundle.json").read_bytes())["format"] == 1

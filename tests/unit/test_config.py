@@ -53,7 +53,13 @@ def test_a_file_is_loaded(sweep_file: Path):
 
 
 @pytest.mark.parametrize(
-    ("typo", "meant"), [("experimnt=x", "experiment"), ("protocl=x", "protocol"), ("sedes=[1]", "seeds"), ("max_failed=1", "max_failed_fraction")]
+    ("typo", "meant"),
+    [
+        ("experimnt=x", "experiment"),
+        ("protocl=x", "protocol"),
+        ("sedes=[1]", "seeds"),
+        ("max_failed=1", "max_failed_fraction"),
+    ],
 )
 def test_a_misspelt_key_names_the_one_that_was_meant(sweep_file: Path, typo: str, meant: str):
     name = typo.partition("=")[0]
@@ -68,7 +74,9 @@ def test_a_misspelt_key_names_the_one_that_was_meant(sweep_file: Path, typo: str
         (EncodeConfig, "image.inverted=true", "invert"),
     ],
 )
-def test_a_misspelt_nested_key_names_the_one_that_was_meant(sweep_file: Path, config_type: type, override: str, meant: str):
+def test_a_misspelt_nested_key_names_the_one_that_was_meant(
+    sweep_file: Path, config_type: type, override: str, meant: str
+):
     path = sweep_file if config_type is SweepConfig else None
     name = override.partition("=")[0]
     assert f"{name}: unknown key (did you mean {meant}?)" in refusal(config_type, path, override)
@@ -80,7 +88,12 @@ def test_a_key_like_no_other_gets_no_suggestion(sweep_file: Path):
 
 def test_several_faults_come_in_one_message(sweep_file: Path):
     message = refusal(SweepConfig, sweep_file, "shots=[0]", "seeds=[1, 1]", "protocl=x", "max_failed_fraction=2")
-    for part in ("shots: shots are images a class, at least 1, got 0", "seeds: each value once", "protocl", "max_failed_fraction"):
+    for part in (
+        "shots: shots are images a class, at least 1, got 0",
+        "seeds: each value once",
+        "protocl",
+        "max_failed_fraction",
+    ):
         assert part in message
     assert "\n" not in message
     assert message.count(";") >= 3
@@ -103,7 +116,9 @@ def test_a_missing_kind_is_told(sweep_file: Path):
 
 def test_two_methods_of_one_title_are_refused_until_named(sweep_file: Path):
     twice = "methods=[{adapter: {kind: tip}}, {adapter: {kind: tip, sharpness: 2}%s}]"
-    assert "two methods are called 'Tip-Adapter'; give one of them a `name`" in refusal(SweepConfig, sweep_file, twice % "")
+    assert "two methods are called 'Tip-Adapter'; give one of them a `name`" in refusal(
+        SweepConfig, sweep_file, twice % ""
+    )
     config = load(SweepConfig, sweep_file, [(twice % "").replace("2}}", "2}, name: Blunt}")])
     assert [method.title for method in config.methods] == ["Tip-Adapter", "Blunt"]
 
@@ -133,7 +148,9 @@ def test_an_override_with_an_empty_part_is_refused(override: str):
 
 
 def test_an_override_into_a_value_is_refused(sweep_file: Path):
-    assert "override experiment.name: experiment is not a mapping" in refusal(SweepConfig, sweep_file, "experiment.name=x")
+    assert "override experiment.name: experiment is not a mapping" in refusal(
+        SweepConfig, sweep_file, "experiment.name=x"
+    )
 
 
 def test_an_override_of_broken_yaml_is_refused(sweep_file: Path):
@@ -147,7 +164,9 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str):
 
 
 def test_a_space_key_that_is_no_field_is_refused_by_name(sweep_file: Path):
-    message = refusal(SweepConfig, sweep_file, "methods=[{adapter: {kind: tip-f}, space: {sharpnes: {low: 1, high: 2}}}]")
+    message = refusal(
+        SweepConfig, sweep_file, "methods=[{adapter: {kind: tip-f}, space: {sharpnes: {low: 1, high: 2}}}]"
+    )
     assert "methods.0" in message
     assert "sharpnes" in message
     assert "errors.pydantic.dev" not in message
@@ -177,13 +196,13 @@ def test_a_space_whose_bounds_leave_the_field_is_refused():
     ],
 )
 def test_only_what_votes_depend_on_can_be_solved(adapter: TipFConfig, name: str):
-    with pytest.raises(ValueError, match="solve"):
-        MethodConfig(adapter=adapter, solve={name: SolveRange(low=0.5, high=1)})
+    with pytest.raises(ValueError, match=rf"{name} cannot be solved inside a trial"):
+        MethodConfig(adapter=adapter, solve={name: SolveRange(low=1, high=2)})
 
 
 def test_the_image_share_can_be_solved_only_where_it_is_fixed():
     grid = {"image_share": SolveRange(low=0.1, high=0.9)}
-    with pytest.raises(ValueError, match="only with ratio: fixed"):
+    with pytest.raises(ValueError, match="image_share cannot be solved"):
         MethodConfig(adapter=XMAdapterConfig(), solve=grid)
     assert MethodConfig(adapter=XMAdapterConfig(ratio="fixed"), solve=grid).solve_grid == grid
 
@@ -199,13 +218,13 @@ def test_an_image_share_without_a_finite_logit_is_refused(ratio: str, share: int
 @pytest.mark.parametrize("kind", [Range, SolveRange])
 def test_a_range_ascends_and_a_logarithmic_one_starts_above_zero(kind: type):
     for low, high, log in ((2, 1, False), (1, 1, False), (0, 1, True), (-1, 1, True)):
-        with pytest.raises(ValueError, match="low must be below high|starts above 0"):
+        with pytest.raises(ValueError, match=r"low must be below high|starts above 0"):
             kind(low=low, high=high, log=log)
 
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
 def test_numbers_are_finite(sweep_file: Path, value: str):
-    assert "not a finite number" in refusal(SweepConfig, sweep_file, f"max_failed_fraction={value}")
+    assert "not a finite number" in refusal(SweepConfig, sweep_file, f"search_seed={value}")
 
 
 def test_every_default_space_and_grid_fits_its_adapter():
@@ -234,7 +253,7 @@ def test_a_parameter_cannot_make_an_adapter_of_another_kind():
 
 @pytest.mark.parametrize("prompt", ["a photo", "{} {}", "{name}", "{0}", "a {} {", "{}}", "{{}}"])
 def test_a_prompt_has_one_slot(prompt: str):
-    with pytest.raises(ValueError, match="needs exactly one {}"):
+    with pytest.raises(ValueError, match=r"needs exactly one \{\}"):
         EncodeConfig.model_validate({"data": {"kind": "image-folder", "root": "x"}, "output": "y", "prompts": [prompt]})
 
 

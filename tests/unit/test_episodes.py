@@ -15,7 +15,9 @@ def chosen_ids(data: TuningData, **draw: int) -> set[str]:
 
 def with_train(data: TuningData, rows: np.ndarray) -> TuningData:
     train = data.train
-    part = FeatureSet(train.features[rows], train.norms[rows], train.labels[rows], tuple(train.ids[row] for row in rows))
+    part = FeatureSet(
+        train.features[rows], train.norms[rows], train.labels[rows], tuple(train.ids[row] for row in rows)
+    )
     return TuningData(data.protocol, part, data.validation, data.text, data.logit_scale, data.provenance)
 
 
@@ -69,14 +71,18 @@ def test_full_validation_takes_every_image_whatever_the_shots():
 def test_too_few_images_name_the_classes_the_shots_and_what_to_do():
     data = make_tuning_data(per_class=6)
     short = with_train(data, np.flatnonzero(~np.isin(data.train.ids, ["train/1/0", "train/1/1"])))
-    with pytest.raises(EpisodeError, match=r"5 training images a class are needed; class 1 has 4; lower `shots` to 4") as caught:
+    with pytest.raises(
+        EpisodeError, match=r"5 training images a class are needed; class 1 has 4; lower `shots` to 4"
+    ) as caught:
         sample_episode(short, shots=5, seed=1)
     assert "class 0" not in str(caught.value)
 
 
 def test_too_few_validation_images_are_told_as_such():
     data = make_tuning_data(per_class=6)
-    lacking = TuningData("fewshot-val", data.train, with_rows(data.validation, 2), data.text, data.logit_scale, data.provenance)
+    lacking = TuningData(
+        "fewshot-val", data.train, with_rows(data.validation, 2), data.text, data.logit_scale, data.provenance
+    )
     with pytest.raises(EpisodeError, match="3 validation images a class are needed; class 0 has 2"):
         sample_episode(lacking, shots=3, seed=1)
 

@@ -49,7 +49,9 @@ def test_intervals_are_students_t_over_seeds_and_wilsons_over_images():
     result, _ = next(run_final(DATA, TEST, [make_choice()]))
     mean, deviation = np.mean(result.test), np.std(result.test, ddof=1)
     half = stats.t.ppf(0.975, df=2) * deviation / np.sqrt(3)
-    assert (result.interval.estimate, result.interval.low, result.interval.high) == pytest.approx((mean, mean - half, mean + half))
+    assert (result.interval.estimate, result.interval.low, result.interval.high) == pytest.approx(
+        (mean, mean - half, mean + half)
+    )
     z, n = stats.norm.ppf(0.975), 60
     for score, wilson in zip(result.test, result.wilson, strict=True):
         centre = (score + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -81,7 +83,14 @@ def test_predictions_have_a_row_per_seed_and_image():
     table = predictions_table(TEST, result, predicted)
     assert table.num_rows == 3 * 60
     row = table.slice(60 + 7, 1).to_pylist()[0]
-    assert row == {"method": "Tip", "shots": 2, "seed": 2, "sample_id": TEST.data.ids[7], "label": 0, "predicted": predicted[1, 7]}
+    assert row == {
+        "method": "Tip",
+        "shots": 2,
+        "seed": 2,
+        "sample_id": TEST.data.ids[7],
+        "label": 0,
+        "predicted": predicted[1, 7],
+    }
 
 
 def test_a_final_result_survives_json():
@@ -108,7 +117,9 @@ def test_an_empty_test_split_is_told():
 def test_a_store_from_disk_goes_through_trial_and_test(tmp_path):
     store = make_store(tmp_path)
     data = store.tuning("fewshot-val")
-    choice = run_trial(data, TrialConfig(method="Tip", adapter=TipConfig(), solve=TipConfig.default_solve, shots=2, seeds=(1, 2)))
+    choice = run_trial(
+        data, TrialConfig(method="Tip", adapter=TipConfig(), solve=TipConfig.default_solve, shots=2, seeds=(1, 2))
+    )
     result, predicted = next(run_final(data, store.test(), [choice]))
     assert predicted.shape == (2, 18)
     assert result.interval.estimate > 0.5

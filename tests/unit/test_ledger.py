@@ -15,7 +15,9 @@ from xmadapter.ledger import Entry, Ledger
 
 
 def make_entry(number: int, *, kind: str = "trial") -> Entry:
-    return Entry(kind, f"uid-{number}", {"value": number, "text": "ä\n\u2028" * number, "none": None, "list": [1.5, True]})
+    return Entry(
+        kind, f"uid-{number}", {"value": number, "text": "ä\n\u2028" * number, "none": None, "list": [1.5, True]}
+    )
 
 
 def make_ledger(folder: Path, count: int = 5) -> Ledger:
@@ -100,7 +102,9 @@ def test_threads_share_a_ledger_without_mixing_lines(tmp_path):
     ledger = make_ledger(tmp_path, 0)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: ledger.append(make_entry(number)), range(200)))
-    assert sorted(ledger.entries(), key=lambda entry: entry.body["value"]) == [make_entry(number) for number in range(200)]
+    assert sorted(ledger.entries(), key=lambda entry: entry.body["value"]) == [
+        make_entry(number) for number in range(200)
+    ]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])

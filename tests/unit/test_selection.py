@@ -24,11 +24,20 @@ def test_among_full_equals_the_earlier_wins():
 
 def test_one_result_per_method_and_shot_count_in_order():
     results = [make_result(method=method, shots=shots) for method in ("b", "a") for shots in (4, 1)] * 2
-    assert [(result.method, result.shots) for result in select_best(results)] == [("b", 1), ("b", 4), ("a", 1), ("a", 4)]
+    assert [(result.method, result.shots) for result in select_best(results)] == [
+        ("b", 1),
+        ("b", 4),
+        ("a", 1),
+        ("a", 4),
+    ]
 
 
 def test_choosing_takes_the_largest_shots_then_the_best_validation():
-    results = [make_result(shots=1, validation=(0.9, 0.9)), make_result(shots=4), make_result(method="x", shots=4, validation=(0.7, 0.7))]
+    results = [
+        make_result(shots=1, validation=(0.9, 0.9)),
+        make_result(shots=4),
+        make_result(method="x", shots=4, validation=(0.7, 0.7)),
+    ]
     assert choose(results, method=None, shots=None) == results[2]
     assert choose(results, method="Tip-Adapter", shots=None) == results[1]
     assert choose(results, method=None, shots=1) == results[0]

@@ -8,10 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories import Faults
+from tests.factories import Faults, listing
 from xmadapter import storage
 from xmadapter.errors import ResourceError
-from xmadapter.storage import append_durably, local_path, make_folder, put_if_absent, remove, sweep_temporary, write_durably
+from xmadapter.storage import (
+    append_durably,
+    local_path,
+    make_folder,
+    put_if_absent,
+    remove,
+    sweep_temporary,
+    write_durably,
+)
 
 
 def write(path: Path, data: bytes) -> None:
@@ -22,7 +30,7 @@ def test_writing_replaces_the_whole_file(tmp_path):
     write(tmp_path / "a", b"long old content")
     write(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"new"
-    assert os.listdir(tmp_path) == ["a"]
+    assert listing(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EACCES])
@@ -33,7 +41,7 @@ def test_after_a_fault_a_reader_sees_the_old_file_or_the_new(tmp_path, monkeypat
     with pytest.raises(ResourceError, match=os.strerror(number)):
         write(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == (b"old" if at < 2 else b"new")
-    assert os.listdir(tmp_path) == ["a"]
+    assert listing(tmp_path) == ["a"]
 
 
 def test_an_error_of_the_writer_leaves_the_old_file(tmp_path):
@@ -41,14 +49,16 @@ def test_an_error_of_the_writer_leaves_the_old_file(tmp_path):
     with pytest.raises(ZeroDivisionError):
         write_durably(tmp_path / "a", lambda file: file.write(b"new") and 1 / 0)
     assert (tmp_path / "a").read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a"]
+    assert listing(tmp_path) == ["a"]
 
 
 def test_bytes_are_synced_before_the_name_is_given_and_the_folder_after(tmp_path, monkeypatch):
     calls: list[str] = []
     for name in ("fsync", "replace"):
         function = getattr(os, name)
-        monkeypatch.setattr(storage.os, name, lambda *rest, name=name, function=function: (calls.append(name), function(*rest)))
+        monkeypatch.setattr(
+            storage.os, name, lambda *rest, name=name, function=function: (calls.append(name), function(*rest))
+        )
     write(tmp_path / "a", b"new")
     assert calls == ["fsync", "replace", "fsync"]
 
@@ -58,7 +68,7 @@ def test_of_many_writers_one_creates_the_file(tmp_path):
         won = list(pool.map(lambda number: put_if_absent(tmp_path / "a", str(number).encode()), range(40)))
     assert won.count(True) == 1
     assert (tmp_path / "a").read_bytes() == str(won.index(True)).encode()
-    assert os.listdir(tmp_path) == ["a"]
+    assert listing(tmp_path) == ["a"]
 
 
 def test_a_full_disk_says_to_free_space_and_anything_else_to_check_the_path(tmp_path, monkeypatch):
@@ -77,7 +87,7 @@ def test_a_file_size_limit_leaves_nothing_behind(tmp_path):
             write(tmp_path / "a", b"x" * 50_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert os.listdir(tmp_path) == []
+    assert listing(tmp_path) == []
 
 
 def test_appending_adds_at_the_end_and_syncs(tmp_path, monkeypatch):
@@ -105,7 +115,7 @@ def test_removing_what_is_not_there_is_fine(tmp_path):
     remove(tmp_path / "a")
     write(tmp_path / "a", b"")
     remove(tmp_path / "a")
-    assert os.listdir(tmp_path) == []
+    assert listing(tmp_path) == []
 
 
 def test_sweeping_deletes_old_temporary_files_only(tmp_path):
@@ -114,10 +124,12 @@ def test_sweeping_deletes_old_temporary_files_only(tmp_path):
         (tmp_path / f".tmp-{number}").write_bytes(b"half")
         os.utime(tmp_path / f".tmp-{number}", (0, 0))
     assert sweep_temporary(tmp_path) == 3
-    assert os.listdir(tmp_path) == ["a"]
+    assert listing(tmp_path) == ["a"]
 
 
-@pytest.mark.parametrize(("uri", "path"), [("a/b", "a/b"), ("/a/b", "/a/b"), ("file:///a/b", "/a/b"), ("~", str(Path.home()))])
+@pytest.mark.parametrize(
+    ("uri", "path"), [("a/b", "a/b"), ("/a/b", "/a/b"), ("file:///a/b", "/a/b"), ("~", str(Path.home()))]
+)
 def test_a_local_uri_is_a_path(uri: str, path: str):
     assert local_path(uri) == Path(path)
 

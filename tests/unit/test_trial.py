@@ -5,7 +5,15 @@ import torch
 from jaxtyping import TypeCheckError
 
 from tests.factories import make_encode_plan, make_episodes, make_store, make_test_set, make_tuning_data
-from xmadapter.config import AdapterConfig, FitConfig, LinearProbeConfig, TipConfig, TipFConfig, XMAdapterConfig, ZeroShotConfig
+from xmadapter.config import (
+    AdapterConfig,
+    FitConfig,
+    LinearProbeConfig,
+    TipConfig,
+    TipFConfig,
+    XMAdapterConfig,
+    ZeroShotConfig,
+)
 from xmadapter.errors import EpisodeError, StoreIncomplete
 from xmadapter.evaluation import accuracy
 from xmadapter.training import Diverged, EpochMetrics
@@ -24,7 +32,9 @@ every = pytest.mark.parametrize("adapter", EVERY, ids=lambda config: config.kind
 DATA = make_tuning_data(classes=4, per_class=8)
 
 
-def make_trial(adapter: AdapterConfig, *, shots: int = 4, seeds: tuple[int, ...] = (1, 2, 3), solved: bool = True) -> TrialConfig:
+def make_trial(
+    adapter: AdapterConfig, *, shots: int = 4, seeds: tuple[int, ...] = (1, 2, 3), solved: bool = True
+) -> TrialConfig:
     solve = adapter.default_solve if solved else {}
     return TrialConfig(method=adapter.title, adapter=adapter, solve=solve, shots=shots, seeds=seeds)
 

@@ -56,7 +56,10 @@ class FeatureAdapter(nn.Module, ABC):
         """Classify L2-normalised image features; logits, not probabilities."""
 
     def loss(
-        self, image: Float[Tensor, "seeds batch dim"], labels: Int[Tensor, "seeds batch"], rows: Int[Tensor, "seeds batch"]
+        self,
+        image: Float[Tensor, "seeds batch dim"],
+        labels: Int[Tensor, "seeds batch"],
+        rows: Int[Tensor, "seeds batch"],
     ) -> Float[Tensor, " seeds"]:
         """Score a training batch: mean cross-entropy of each seed.
 

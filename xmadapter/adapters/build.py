@@ -24,7 +24,9 @@ from xmadapter.features import TextBank
 __all__ = ["build_adapter", "restore_adapter"]
 
 
-def build_adapter(config: AdapterConfig, episodes: EpisodeBatch, text: TextBank, *, logit_scale: float) -> FeatureAdapter:
+def build_adapter(
+    config: AdapterConfig, episodes: EpisodeBatch, text: TextBank, *, logit_scale: float
+) -> FeatureAdapter:
     """Build the adapter of a config over the support of some episodes, before any training."""
     memory = Memory(torch.tensor(text.class_features), episodes.keys, episodes.labels, logit_scale)
     return _construct(config, memory)
@@ -36,6 +38,8 @@ def restore_adapter(config: AdapterConfig, state: Mapping[str, Tensor], *, seeds
     Raises:
         RuntimeError: The state does not fit the config.
     """
+    if "text" not in state or "logit_scale" not in state:
+        raise RuntimeError("the state has no text classifier")
     text = state["text"]
     keys = state.get("keys", text.new_zeros(seeds, 1, text.shape[-1]))
     labels = state.get("labels", torch.zeros(keys.shape[1], dtype=torch.int64))

@@ -105,7 +105,10 @@ class XMAdapter(SolvableAdapter):
         return zero_shot_logits(image, self.text, logit_scale=self.logit_scale) + self.config.cache_weight * votes
 
     def loss(
-        self, image: Float[Tensor, "seeds batch dim"], labels: Int[Tensor, "seeds batch"], rows: Int[Tensor, "seeds batch"]
+        self,
+        image: Float[Tensor, "seeds batch dim"],
+        labels: Int[Tensor, "seeds batch"],
+        rows: Int[Tensor, "seeds batch"],
     ) -> Float[Tensor, " seeds"]:
         """Score a batch: cross-entropy weighted by disagreement, plus agreement · symmetric KL of the modalities (ours)."""
         config = self.config
@@ -148,7 +151,10 @@ class XMAdapter(SolvableAdapter):
                 yield self._merge(image_vote, text_vote, self._share(image_vote, text_vote) if share is None else share)
 
     def _without_own(
-        self, affinity: Float[Tensor, "seeds batch support"], labels: Int[Tensor, "seeds batch"], rows: Int[Tensor, "seeds batch"]
+        self,
+        affinity: Float[Tensor, "seeds batch support"],
+        labels: Int[Tensor, "seeds batch"],
+        rows: Int[Tensor, "seeds batch"],
     ) -> Float[Tensor, "seeds batch support"]:
         """Silence the key of the query's own image, and raise the rest of its class to the same total; with one shot do nothing.
 

@@ -95,6 +95,7 @@ class ZeroShotConfig(Frozen):
 
     kind: Literal["zero-shot"] = "zero-shot"
     title: ClassVar[str] = "Zero-shot"
+    solvable: ClassVar[tuple[str, ...]] = ()
     default_solve: ClassVar[Mapping[str, SolveRange]] = {}
     default_space: ClassVar[Mapping[str, SpaceEntry]] = {}
     default_trials: ClassVar[int] = 1
@@ -106,6 +107,7 @@ class LinearProbeConfig(Frozen):
     kind: Literal["linear-probe"] = "linear-probe"
     fit: FitConfig = FitConfig(epochs=100, learning_rate=3e-3, weight_decay=1.0)
     title: ClassVar[str] = "Linear probe"
+    solvable: ClassVar[tuple[str, ...]] = ()
     default_solve: ClassVar[Mapping[str, SolveRange]] = {}
     default_space: ClassVar[Mapping[str, SpaceEntry]] = {
         "fit.learning_rate": Range(low=1e-3, high=3e-2, log=True),
@@ -121,6 +123,7 @@ class TipConfig(Frozen):
     cache_weight: float = Field(1.0, ge=0, description="Share of the votes beside zero-shot; the paper's alpha.")
     sharpness: float = Field(5.5, gt=0, description="Kernel sharpness; the paper's beta.")
     title: ClassVar[str] = "Tip-Adapter"
+    solvable: ClassVar[tuple[str, ...]] = ("sharpness", "cache_weight")
     default_solve: ClassVar[Mapping[str, SolveRange]] = {"cache_weight": _CACHE_WEIGHT, "sharpness": _SHARPNESS}
     default_space: ClassVar[Mapping[str, SpaceEntry]] = {}
     default_trials: ClassVar[int] = 1
@@ -134,6 +137,7 @@ class TipFConfig(Frozen):
     sharpness: float = Field(3.0, gt=0, description="As in Tip-Adapter; this value during training.")
     fit: FitConfig = _TRAINED_FIT
     title: ClassVar[str] = "Tip-Adapter-F"
+    solvable: ClassVar[tuple[str, ...]] = ("sharpness", "cache_weight")
     default_solve: ClassVar[Mapping[str, SolveRange]] = {"cache_weight": _CACHE_WEIGHT, "sharpness": _SHARPNESS}
     default_space: ClassVar[Mapping[str, SpaceEntry]] = _TRAINED_SPACE
     default_trials: ClassVar[int] = 10
@@ -179,6 +183,12 @@ class XMAdapterConfig(Frozen):
     }
     default_trials: ClassVar[int] = 10
 
+    @property
+    def solvable(self) -> tuple[str, ...]:
+        """What a trial can solve: the ratio only where training does not find it."""
+        share = ("image_share",) if self.ratio == "fixed" else ()
+        return ("sharpness", "text_sharpness", *share, "cache_weight")
+
     @model_validator(mode="after")
     def _finite_logit(self) -> "XMAdapterConfig":
         if self.ratio != "fixed" and not 0 < self.image_share < 1:
@@ -206,6 +216,8 @@ def with_parameters(adapter: AdapterConfig, parameters: Mapping[str, JsonValue])
         5
     """
     value = adapter.model_dump()
+    if "kind" in parameters:
+        raise ValueError("kind chooses the method; it is not one of its parameters")
     for name, parameter in parameters.items():
         inner = value
         *path, leaf = name.split(".")

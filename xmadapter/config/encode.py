@@ -53,7 +53,10 @@ class ImageConfig(Frozen):
 
     invert: bool = Field(False, description="Turn light on dark into dark on light: 255 minus each value.")
     crop: float = Field(
-        0.5, gt=0, le=1, description="Smallest share of the area that a training view shows; raise it where objects fill the image."
+        0.5,
+        gt=0,
+        le=1,
+        description="Smallest share of the area that a training view shows; raise it where objects fill the image.",
     )
 
 

@@ -1,9 +1,9 @@
 """From a YAML file and `a.b=value` overrides to one validated config."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, JsonValue, ValidationError
 from pydantic_core import ErrorDetails
@@ -64,7 +64,7 @@ def _describe(fault: ErrorDetails, config_type: type[BaseModel]) -> str:
     match fault["type"]:
         case "extra_forbidden":
             name = str(fault["loc"][-1])
-            return f"{path}: unknown key{_nearest(name, list(config_type.model_fields))}"
+            return f"{path}: unknown key{_nearest(name, _fields_at(config_type, fault['loc'][:-1]))}"
         case "missing":
             return f"{path}: missing"
         case "union_tag_invalid":
@@ -76,6 +76,25 @@ def _describe(fault: ErrorDetails, config_type: type[BaseModel]) -> str:
         case _:
             message = fault["msg"].removeprefix("Value error, ")
             return f"{path}: {message}" if path else message
+
+
+def _fields_at(annotation: object, path: tuple[int | str, ...]) -> list[str]:
+    """List the fields of the models that stand at a path of an error: names, positions, and kinds of a union."""
+    models = list(_models(annotation))
+    if not path:
+        return [name for model in models for name in model.model_fields]
+    head, *rest = path
+    inner = [model.model_fields[head].annotation for model in models if head in model.model_fields]
+    tagged = [model for model in models if "kind" in model.model_fields and model.model_fields["kind"].default == head]
+    following = inner or tagged or [annotation]
+    return [name for one in following for name in _fields_at(one, tuple(rest))]
+
+
+def _models(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models(argument)
 
 
 def _nearest(name: str, known: list[str]) -> str:

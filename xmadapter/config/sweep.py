@@ -27,11 +27,13 @@ class MethodConfig(Frozen):
 
     @model_validator(mode="after")
     def _known_fields(self) -> "MethodConfig":
+        trained = [name for name in self.solve_grid if name not in self.adapter.solvable]
+        if trained:
+            can = ", ".join(self.adapter.solvable) or "nothing"
+            raise ValueError(f"{trained[0]} cannot be solved inside a trial; {can} can; put it in `space`")
         for name, entry in (*self.search_space.items(), *self.solve_grid.items()):
             for value in _extremes(entry):
                 with_parameters(self.adapter, {name: value})
-        if "image_share" in self.solve_grid and getattr(self.adapter, "ratio", None) != "fixed":
-            raise ValueError("image_share can be solved only with ratio: fixed; otherwise training finds it")
         return self
 
     @property

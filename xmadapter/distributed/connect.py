@@ -33,7 +33,9 @@ def connect(cluster: ClusterConfig) -> None:
             log_to_driver=False,
         )
     except ConnectionError as error:
-        raise RetryLater(f"no Ray cluster answers at {cluster.address}; start one, or set cluster.address=local") from error
+        raise RetryLater(
+            f"no Ray cluster answers at {cluster.address}; start one, or set cluster.address=local"
+        ) from error
 
 
 def cores() -> int:

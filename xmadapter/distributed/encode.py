@@ -141,7 +141,9 @@ def _unwrapped(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             raise cause from None
         if isinstance(error, ray.exceptions.RayTaskError):
             raise
-        raise RetryLater(f"Ray lost its workers ({type(error).__name__}); finished shards are kept; run the same command again") from error
+        raise RetryLater(
+            f"Ray lost its workers ({type(error).__name__}); finished shards are kept; run the same command again"
+        ) from error
 
 
 def _decode_shard(row: dict[str, Any], recipe: EncodeRecipe) -> dict[str, Any]:
@@ -194,7 +196,9 @@ class _EncodeShard:
         )
         return {"rows": shard.rows}
 
-    def _image_table(self, shard: PlannedShard, pixels: Tensor, kept: Iterable[int], sources: Iterable[str]) -> pa.Table:
+    def _image_table(
+        self, shard: PlannedShard, pixels: Tensor, kept: Iterable[int], sources: Iterable[str]
+    ) -> pa.Table:
         samples = [shard.samples[position] for position in kept]
         batches = [self._encoder.encode_image(batch) for batch in pixels.split(self._batch)] if samples else []
         columns = [
@@ -207,7 +211,9 @@ class _EncodeShard:
 
     def _text_table(self, shard: PlannedShard) -> pa.Table:
         texts = [sample.media for sample in shard.samples]
-        batches = [self._encoder.encode_text(texts[start : start + self._batch]) for start in range(0, len(texts), self._batch)]
+        batches = [
+            self._encoder.encode_text(texts[start : start + self._batch]) for start in range(0, len(texts), self._batch)
+        ]
         columns = [
             pa.array([sample.label for sample in shard.samples], pa.int32()),
             pa.array([int(sample.sample_id.partition("/")[2]) for sample in shard.samples], pa.int16()),
@@ -222,6 +228,10 @@ class _EncodeShard:
         feature_type = schema.field("feature").type
         flat = pa.array(features.numpy().ravel(), pa.float32())
         return pa.table(
-            [*columns, pa.array(norms.numpy(), pa.float32()), pa.FixedSizeListArray.from_arrays(flat, type=feature_type)],
+            [
+                *columns,
+                pa.array(norms.numpy(), pa.float32()),
+                pa.FixedSizeListArray.from_arrays(flat, type=feature_type),
+            ],
             schema=schema,
         )

@@ -86,17 +86,23 @@ class _Draws:
 
     def tell(self, value: float | None) -> None:
         if self._search:
-            self._search.on_trial_complete(str(self._number), {METRIC: value} if value is not None else None, value is None)
+            self._search.on_trial_complete(
+                str(self._number), {METRIC: value} if value is not None else None, value is None
+            )
         self._number += 1
 
 
 def _optuna_search(study: Study, finished: Finished, seed: int) -> OptunaSearch:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = {name: _distribution(entry) for name, entry in study.method.search_space.items()}
-    sampler = _SeededByNumber(derive_seed(seed, study.method.title, study.shots), startup=max(1, study.method.draws // 2))
+    sampler = _SeededByNumber(
+        derive_seed(seed, study.method.title, study.shots), startup=max(1, study.method.draws // 2)
+    )
     # The method's own defaults are the first draw: whoever searches should not end below where they started.
     defaults = [] if finished else _defaults(study.method.adapter, study.method.search_space)
-    search = OptunaSearch(space, metric=METRIC, mode="max", sampler=sampler, study_name=study.uid, points_to_evaluate=defaults)
+    search = OptunaSearch(
+        space, metric=METRIC, mode="max", sampler=sampler, study_name=study.uid, points_to_evaluate=defaults
+    )
     for number in sorted(finished):
         drawn, value = finished[number]
         search.add_evaluated_point(dict(drawn), value or 0.0, error=value is None)
@@ -150,7 +156,11 @@ class _SeededByNumber(BaseSampler):
         return self._tpe.sample_relative(study, trial, search_space)
 
     def sample_independent(
-        self, study: optuna.Study, trial: optuna.trial.FrozenTrial, param_name: str, param_distribution: BaseDistribution
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
     ) -> Any:
         return self._tpe.sample_independent(study, trial, param_name, param_distribution)
 

@@ -174,7 +174,9 @@ def _tune(
         record = _Record(folder, tracker, by_uid, bar)
         if left:
             connect(folder.config.cluster)
-            search = StudySearch([(study, _finished(earlier[study.uid])) for study in studies], seed=folder.config.search_seed)
+            search = StudySearch(
+                [(study, _finished(earlier[study.uid])) for study in studies], seed=folder.config.search_seed
+            )
             _run_tuner(tune.with_parameters(TrialActor, data=data, studies=by_uid), search, left, record)
             if record.finished < left:
                 raise KeyboardInterrupt
@@ -194,7 +196,9 @@ def _run_tuner(trainable: Any, search: StudySearch, trials: int, record: _Record
     with tempfile.TemporaryDirectory(prefix="xmadapter-tune-") as scratch:
         tune.Tuner(
             trainable,
-            tune_config=tune.TuneConfig(search_alg=search, num_samples=trials, reuse_actors=True, metric=METRIC, mode="max"),
+            tune_config=tune.TuneConfig(
+                search_alg=search, num_samples=trials, reuse_actors=True, metric=METRIC, mode="max"
+            ),
             run_config=tune.RunConfig(
                 storage_path=scratch, callbacks=[record], verbose=0, failure_config=tune.FailureConfig(max_failures=1)
             ),

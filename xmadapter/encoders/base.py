@@ -112,8 +112,8 @@ def build_augment(
 ) -> Callable[[Image.Image, int], UInt8[Tensor, "3 height width"]]:
     """Build augmented views: a function of the image and an integer seed, equal in every process.
 
-    A crop of at least `image.crop` of the area (0.5 in Tip-Adapter), resized (bicubic) to the model's input, flipped left to right half of the time:
-    the augmentation of Tip-Adapter (Zhang et al., 2022).
+    A crop of at least `image.crop` of the area (0.5 in Tip-Adapter; Zhang et al., 2022), resized (bicubic) to the model's input,
+    flipped left to right half of the time.
 
     Raises:
         ConfigError: There is no such model.

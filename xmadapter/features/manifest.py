@@ -1,18 +1,17 @@
 """What a feature store says of itself: shard records and the manifest that names them."""
 
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from xmadapter.config import Frozen
-from xmadapter.errors import IntegrityError, UnknownVersion
 from xmadapter.features.plan import EncodeRecipe
-from xmadapter.strict import parse_json
+from xmadapter.sealed import unseal
 
-__all__ = ["FeatureManifest", "ShardInfo", "ShardRecord", "Skipped", "latest_manifest", "read_as"]
+__all__ = ["ADVICE", "FeatureManifest", "ShardInfo", "ShardRecord", "Skipped", "latest_manifest"]
 
-_Model = TypeVar("_Model", bound=Frozen)
+ADVICE = "delete it and run pipelines.encode again"
 
 
 class Skipped(Frozen):
@@ -48,7 +47,6 @@ class ShardRecord(Frozen):
 class FeatureManifest(Frozen):
     """A committed feature store: the only truth about which files belong to it."""
 
-    version: Literal[1] = 1
     plan_fingerprint: str
     split_hash: str
     recipe: EncodeRecipe
@@ -67,23 +65,4 @@ def latest_manifest(folder: Path) -> tuple[int, FeatureManifest | None]:
     versions = sorted(folder.glob("manifest-[0-9]*.json"))
     if not versions:
         return 0, None
-    return int(versions[-1].stem.removeprefix("manifest-")), read_as(FeatureManifest, versions[-1])
-
-
-def read_as(model: type[_Model], path: Path) -> _Model:
-    """Read a JSON file of a store as a model.
-
-    Raises:
-        UnknownVersion: It was written by a newer format.
-        IntegrityError: It is damaged.
-    """
-    try:
-        value = parse_json(path.read_bytes())
-    except IntegrityError as error:
-        raise IntegrityError(f"{path}: {error}; delete it and run pipelines.encode again") from error
-    if isinstance(value, dict) and isinstance(value.get("version"), int) and value["version"] > 1:
-        raise UnknownVersion(f"{path} has format {value['version']}, this program reads 1; upgrade xmadapter")
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise IntegrityError(f"{path} is damaged: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from error
+    return int(versions[-1].stem.removeprefix("manifest-")), unseal(FeatureManifest, versions[-1], advice=ADVICE)

@@ -10,7 +10,7 @@ from xmadapter.config import SelectionProtocol
 from xmadapter.errors import DataError, IntegrityError, StoreIncomplete
 from xmadapter.features.featureset import FeatureSet, Provenance, TestSet, TextBank, TuningData
 from xmadapter.features.manifest import FeatureManifest, ShardInfo, latest_manifest
-from xmadapter.features.schema import image_schema, text_schema
+from xmadapter.features.schema import feature_matrix, image_schema, text_schema
 from xmadapter.fingerprint import sha256_file
 from xmadapter.storage import local_path
 
@@ -80,7 +80,7 @@ class FeatureStore:
         table = pa.concat_tables(tables) if tables else image_schema(manifest.dim).empty_table()
         rows = table.slice(0).take(pa.array(np.arange(0, table.num_rows, views)))
         return FeatureSet(
-            features=_matrix(table, manifest.dim).reshape(-1, views, manifest.dim),
+            features=feature_matrix(table).reshape(-1, views, manifest.dim),
             norms=table["norm"].to_numpy().reshape(-1, views),
             labels=rows["label"].to_numpy().astype(np.int64),
             ids=tuple(rows["sample_id"].to_pylist()),
@@ -92,7 +92,7 @@ class FeatureStore:
             [read_shard(self.folder, info, text_schema(manifest.dim)) for info in manifest.of(None)]
         )
         names, prompts = manifest.recipe.class_names, len(manifest.recipe.prompts)
-        return TextBank(_matrix(table, manifest.dim).reshape(len(names), prompts, manifest.dim), names)
+        return TextBank(feature_matrix(table).reshape(len(names), prompts, manifest.dim), names)
 
 
 def read_shard(folder: Path, info: ShardInfo, schema: pa.Schema) -> pa.Table:
@@ -109,20 +109,19 @@ def read_shard(folder: Path, info: ShardInfo, schema: pa.Schema) -> pa.Table:
         raise _quarantined(path, f"has {path.stat().st_size} bytes, the manifest says {info.size_bytes}")
     if sha256_file(path) != info.sha256:
         raise _quarantined(path, "sha256 differs from the manifest")
-    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
-        if not reader.schema.equals(schema, check_metadata=True):
-            raise _quarantined(path, "has another schema")
-        table = reader.read_all()
-    table.validate(full=True)
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+            if not reader.schema.equals(schema, check_metadata=True):
+                raise _quarantined(path, "has another schema")
+            table = reader.read_all()
+        table.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise _quarantined(path, f"is not a valid Arrow file ({error})") from error
     if table.num_rows != info.rows:
         raise _quarantined(path, f"has {table.num_rows} rows, the manifest says {info.rows}")
-    if not np.isfinite(_matrix(table, schema.field("feature").type.list_size)).all():
+    if not np.isfinite(feature_matrix(table)).all():
         raise _quarantined(path, "holds values that are not finite")
     return table
-
-
-def _matrix(table: pa.Table, dim: int) -> np.ndarray:
-    return table["feature"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
 
 
 def _quarantined(path: Path, reason: str) -> IntegrityError:

@@ -4,9 +4,11 @@ A shard from a stranger may name an extension type that runs code when its value
 before it looks at any value.
 """
 
+import numpy as np
 import pyarrow as pa
+from jaxtyping import Float
 
-__all__ = ["image_schema", "text_schema"]
+__all__ = ["feature_matrix", "image_schema", "text_schema"]
 
 
 def image_schema(dim: int) -> pa.Schema:
@@ -32,6 +34,12 @@ def text_schema(dim: int) -> pa.Schema:
             *_feature_fields(dim),
         ]
     )
+
+
+def feature_matrix(table: pa.Table) -> Float[np.ndarray, "rows dim"]:
+    """View the features of a table as a matrix; without a copy where the table is one chunk."""
+    dim = table.schema.field("feature").type.list_size
+    return table["feature"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, dim)
 
 
 def _feature_fields(dim: int) -> list[pa.Field]:

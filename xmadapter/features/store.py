@@ -24,8 +24,10 @@ from xmadapter.errors import (
     StoreConflict,
     StoreIncomplete,
 )
-from xmadapter.features.manifest import FeatureManifest, ShardInfo, ShardRecord, Skipped, latest_manifest, read_as
+from xmadapter.features.manifest import ADVICE, FeatureManifest, ShardInfo, ShardRecord, Skipped, latest_manifest
 from xmadapter.features.plan import EncodePlan, EncodeRecipe, PlannedShard
+from xmadapter.features.schema import feature_matrix
+from xmadapter.sealed import seal, unseal
 from xmadapter.storage import local_path, make_folder, put_if_absent, sweep_temporary, write_durably
 
 __all__ = ["begin", "commit", "finished_shards", "write_shard"]
@@ -47,12 +49,12 @@ def begin(root: str, plan: EncodePlan) -> None:
         ResourceError: The folder cannot be written.
     """
     folder = make_folder(local_path(root))
-    for part in ("shards", "records"):
+    for part in (".", "shards", "records"):
         sweep_temporary(make_folder(folder / part))
     mine = _PlanFile(plan_fingerprint=plan.fingerprint, recipe=plan.recipe)
-    if put_if_absent(folder / "plan.json", mine.model_dump_json(indent=1).encode()):
+    if put_if_absent(folder / "plan.json", seal(mine)):
         return
-    theirs = read_as(_PlanFile, folder / "plan.json")
+    theirs = unseal(_PlanFile, folder / "plan.json", advice=ADVICE)
     if theirs.plan_fingerprint == mine.plan_fingerprint:
         return
     fields = _differences(theirs.recipe.model_dump(mode="json"), mine.recipe.model_dump(mode="json"))
@@ -73,7 +75,7 @@ def finished_shards(root: str, plan: EncodePlan) -> dict[int, ShardRecord]:
         path = folder / "records" / f"{shard.number:06d}.json"
         if not path.is_file():
             continue
-        record = read_as(ShardRecord, path)
+        record = unseal(ShardRecord, path, advice=ADVICE)
         file = folder / "shards" / record.info.name
         if (
             record.plan_fingerprint == plan.fingerprint
@@ -121,7 +123,7 @@ def write_shard(
     )
     folder = local_path(root)
     write_durably(folder / "shards" / info.name, lambda file: file.write(data))
-    text = record.model_dump_json(indent=1).encode()
+    text = seal(record)
     write_durably(folder / "records" / f"{planned.number:06d}.json", lambda file: file.write(text))
     return record
 
@@ -160,7 +162,9 @@ def commit(root: str, plan: EncodePlan, *, max_skip_fraction: float) -> FeatureM
     version, current = latest_manifest(folder)
     if current == manifest:
         return manifest
-    if not put_if_absent(folder / f"manifest-{version + 1:06d}.json", manifest.model_dump_json(indent=1).encode()):
+    if current is not None and current.plan_fingerprint != plan.fingerprint:
+        raise StoreConflict(f"{root}: version {version} is of another plan; its features stay; choose another output")
+    if not put_if_absent(folder / f"manifest-{version + 1:06d}.json", seal(manifest)):
         if latest_manifest(folder)[1] == manifest:
             return manifest
         raise StoreConflict(
@@ -170,8 +174,8 @@ def commit(root: str, plan: EncodePlan, *, max_skip_fraction: float) -> FeatureM
 
 
 def _refuse_nonfinite(table: pa.Table, planned: PlannedShard) -> None:
-    norms = table["norm"].to_numpy()
-    bad = np.flatnonzero(~np.isfinite(norms) | (norms <= 0))
+    norms, features = table["norm"].to_numpy(), feature_matrix(table)
+    bad = np.flatnonzero(~np.isfinite(norms) | (norms <= 0) | ~np.isfinite(features).all(axis=1))
     if len(bad):
         sample = table["sample_id" if planned.modality == "image" else "text"][int(bad[0])]
         raise NonFiniteFeature(

@@ -1,9 +1,9 @@
 """What a report says in words: what was run, how to read the intervals, and where the numbers come from."""
 
 import shlex
-from urllib.parse import quote, urlencode
 from collections.abc import Mapping
 from typing import NamedTuple
+from urllib.parse import quote, urlencode
 
 from xmadapter.config import EmbeddedSpec, EncoderSpec, OpenClipSpec, SelectionProtocol, TinySpec
 from xmadapter.features import FeatureManifest

@@ -76,13 +76,20 @@ def correct_counts(
     base = base.expand_as(votes)
     gap, slope = base.gather(-1, index) - base, votes.gather(-1, index) - votes
     threshold = -gap / slope
-    lower = threshold.masked_fill(slope <= 0, -torch.inf).amax(dim=-1)
-    upper = threshold.masked_fill(slope >= 0, torch.inf).amin(dim=-1)
-    others = torch.arange(votes.shape[-1], device=votes.device)
-    lost = (slope == 0) & ((gap < 0) | ((gap == 0) & (others < index)))
-    start = torch.searchsorted(weights, lower.contiguous(), right=True)
-    stop = torch.searchsorted(weights, upper.contiguous(), right=False).maximum(start)
-    stop = torch.where(lost.any(dim=-1), start, stop)
+    # At its threshold a class ties with the true one: a lower class then wins, a higher one does not.
+    wins_ties = torch.arange(votes.shape[-1], device=votes.device) < index
+    lower = threshold.masked_fill(slope <= 0, -torch.inf)
+    upper = threshold.masked_fill(slope >= 0, torch.inf)
+    start = torch.maximum(
+        torch.searchsorted(weights, lower.masked_fill(~wins_ties, -torch.inf).amax(dim=-1), right=True),
+        torch.searchsorted(weights, lower.masked_fill(wins_ties, -torch.inf).amax(dim=-1), right=False),
+    )
+    stop = torch.minimum(
+        torch.searchsorted(weights, upper.masked_fill(~wins_ties, torch.inf).amin(dim=-1), right=False),
+        torch.searchsorted(weights, upper.masked_fill(wins_ties, torch.inf).amin(dim=-1), right=True),
+    )
+    lost = (slope == 0) & ((gap < 0) | ((gap == 0) & wins_ties))
+    stop = torch.where(lost.any(dim=-1), start, stop.maximum(start))
     changes = torch.zeros(votes.shape[0], len(weights) + 1, dtype=torch.int64, device=votes.device)
     ones = torch.ones_like(start)
     changes.scatter_add_(1, start, ones).scatter_add_(1, stop, -ones)
@@ -101,7 +108,8 @@ def solve(adapter: SolvableAdapter, episodes: EpisodeBatch, grid: Mapping[str, S
     Returns:
         The table of all points, equal to what a loop over points computes.
     """
-    values = {name: grid_values(one) for name, one in grid.items()}
+    # The order in which `vote_grid` walks, whatever the order of the file.
+    values = {name: grid_values(grid[name]) for name in adapter.config.solvable if name in grid}
     weights = values.pop("cache_weight", [adapter.config.cache_weight])
     inner = list(product(*values.values()))
     counts = torch.zeros(len(episodes.seeds), len(inner), len(weights), dtype=torch.int64)

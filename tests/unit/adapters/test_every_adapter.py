@@ -5,7 +5,15 @@ import torch
 
 from tests.factories import make_adapter, make_episodes, make_tuning_data
 from xmadapter.adapters import FeatureAdapter, restore_adapter
-from xmadapter.config import AdapterConfig, FitConfig, LinearProbeConfig, TipConfig, TipFConfig, XMAdapterConfig, ZeroShotConfig
+from xmadapter.config import (
+    AdapterConfig,
+    FitConfig,
+    LinearProbeConfig,
+    TipConfig,
+    TipFConfig,
+    XMAdapterConfig,
+    ZeroShotConfig,
+)
 from xmadapter.episodes import EpisodeBatch
 from xmadapter.training import fit
 
@@ -35,7 +43,9 @@ def fitted(config: AdapterConfig, episodes: EpisodeBatch) -> FeatureAdapter:
 def permuted(episodes: EpisodeBatch) -> EpisodeBatch:
     order = torch.randperm(len(episodes.labels), generator=torch.Generator().manual_seed(0))
     views, norms, labels = episodes.views[:, order], episodes.norms[:, order], episodes.labels[order]
-    return EpisodeBatch(episodes.shots, episodes.seeds, views, norms, labels, episodes.validation, episodes.validation_labels)
+    return EpisodeBatch(
+        episodes.shots, episodes.seeds, views, norms, labels, episodes.validation, episodes.validation_labels
+    )
 
 
 @every
@@ -80,7 +90,9 @@ def test_one_query_and_many_agree(config: AdapterConfig):
     episodes = make_episodes(DATA, shots=2)
     adapter = fitted(config, episodes)
     rows = torch.cat([adapter(row) for row in episodes.validation.split(1, dim=1)], dim=1)
-    torch.testing.assert_close(rows, adapter(episodes.validation), atol=1e-4, rtol=0)  # float32 products of another shape
+    torch.testing.assert_close(
+        rows, adapter(episodes.validation), atol=1e-4, rtol=0
+    )  # float32 products of another shape
 
 
 @every

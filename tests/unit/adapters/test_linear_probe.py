@@ -21,13 +21,17 @@ def moved_probe() -> LinearProbe:
 
 def test_before_training_it_is_zero_shot():
     probe, zero_shot = (make_adapter(config, DATA, EPISODES) for config in (LinearProbeConfig(), ZeroShotConfig()))
-    torch.testing.assert_close(probe(EPISODES.validation), zero_shot(EPISODES.validation), atol=1e-5, rtol=0)  # one more rounding
+    torch.testing.assert_close(
+        probe(EPISODES.validation), zero_shot(EPISODES.validation), atol=1e-5, rtol=0
+    )  # one more rounding
 
 
 def test_logits_follow_the_equation_for_any_weights():
     probe = moved_probe()
     for seed, weight in enumerate(probe.weight.tolist()):
-        expected = [slow.linear_probe(row, weight=weight, scale=DATA.logit_scale) for row in EPISODES.validation[seed].tolist()]
+        expected = [
+            slow.linear_probe(row, weight=weight, scale=DATA.logit_scale) for row in EPISODES.validation[seed].tolist()
+        ]
         torch.testing.assert_close(probe(EPISODES.validation)[seed], torch.tensor(expected), atol=1e-4, rtol=0)
 
 

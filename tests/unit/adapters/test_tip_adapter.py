@@ -41,7 +41,12 @@ def test_logits_follow_the_equation(kind: type, cache_weight: float, sharpness: 
     adapter = make_adapter(kind(cache_weight=cache_weight, sharpness=sharpness), DATA, EPISODES)
     logits, text = adapter(EPISODES.validation), DATA.text.class_features.tolist()
     for seed in range(2):
-        cache = {"keys": slow_keys(EPISODES, seed), "labels": EPISODES.labels.tolist(), "text": text, "scale": DATA.logit_scale}
+        cache = {
+            "keys": slow_keys(EPISODES, seed),
+            "labels": EPISODES.labels.tolist(),
+            "text": text,
+            "scale": DATA.logit_scale,
+        }
         queries = EPISODES.validation[seed].tolist()
         expected = [slow.tip(query, **cache, alpha=cache_weight, beta=sharpness) for query in queries]
         torch.testing.assert_close(logits[seed], torch.tensor(expected), atol=1e-4, rtol=0)  # float32 against float64
@@ -71,8 +76,12 @@ def test_trained_keys_are_not_normalised_again():
 def test_on_the_unit_sphere_an_affinity_is_an_rbf_kernel(sharpness: float):
     left, right = EPISODES.keys[0, :4], EPISODES.keys[0, 4:8]
     affinity = sharpened((left * right).sum(dim=-1), sharpness)
-    expected = [math.exp(-sharpness / 2 * math.dist(u, v) ** 2) for u, v in zip(left.tolist(), right.tolist(), strict=True)]
-    torch.testing.assert_close(affinity, torch.tensor(expected), atol=1e-5, rtol=0)  # 50 times a cosine's last float32 bit
+    expected = [
+        math.exp(-sharpness / 2 * math.dist(u, v) ** 2) for u, v in zip(left.tolist(), right.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(
+        affinity, torch.tensor(expected), atol=1e-5, rtol=0
+    )  # 50 times a cosine's last float32 bit
 
 
 def test_a_class_without_support_gets_no_vote():

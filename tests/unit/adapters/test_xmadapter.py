@@ -87,11 +87,15 @@ class SlowXMAdapter:
         config, labels = self.adapter.config, [LABELS[own] for own in owns]
         rows = [self.training_rows(query, own) for query, own in zip(queries, owns, strict=True)]
         shape = {"labels": LABELS, "classes": CLASSES}
-        gaps = [slow.modality_gap(*one, label, **shape, kind=config.gap) for one, label in zip(rows, labels, strict=True)]
+        gaps = [
+            slow.modality_gap(*one, label, **shape, kind=config.gap) for one, label in zip(rows, labels, strict=True)
+        ]
         weights = slow.sample_weights(gaps, eta=config.hardness)
         logits = [self.logits(query, one) for query, one in zip(queries, rows, strict=True)]
         agreements = [slow.agreement(*one, **shape) for one in rows]
-        return slow.weighted_cross_entropy(logits, labels, weights) + config.agreement * sum(agreements) / len(agreements)
+        return slow.weighted_cross_entropy(logits, labels, weights) + config.agreement * sum(agreements) / len(
+            agreements
+        )
 
 
 def make_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -130,9 +134,12 @@ def test_gap_of_each_kind_follows_its_equation(kind: str):
     affinities = [torch.tensor([[row[side] for row in rows]]) for side in (0, 1)]
     found = modality_gap(*affinities, labels[:1], support_labels=EPISODES.labels, kind=kind)
     expected = [
-        slow.modality_gap(*row, label, labels=LABELS, classes=CLASSES, kind=kind) for row, label in zip(rows, labels[0].tolist(), strict=True)
+        slow.modality_gap(*row, label, labels=LABELS, classes=CLASSES, kind=kind)
+        for row, label in zip(rows, labels[0].tolist(), strict=True)
     ]
-    torch.testing.assert_close(found[0], torch.tensor(expected), atol=1e-6, rtol=1e-4)  # a difference of nearly equal float32
+    torch.testing.assert_close(
+        found[0], torch.tensor(expected), atol=1e-6, rtol=1e-4
+    )  # a difference of nearly equal float32
     assert min(expected) > 0
 
 
@@ -209,7 +216,9 @@ def test_text_votes_are_those_of_one_row_per_class_times_the_shots():
 
 @pytest.mark.parametrize("width", [1, 3, 8])
 def test_at_the_start_the_text_cosine_is_that_of_the_best_subspace(width: int):
-    adapter = make_adapter(XMAdapterConfig(text_width=width, ratio="fixed", image_share=0.0, text_sharpness=1.0), DATA, EPISODES)
+    adapter = make_adapter(
+        XMAdapterConfig(text_width=width, ratio="fixed", image_share=0.0, text_sharpness=1.0), DATA, EPISODES
+    )
     keys, text = EPISODES.keys[1].double().numpy(), DATA.text.class_features.astype(float)
     rows = np.concatenate([keys - keys.mean(axis=0), text - text.mean(axis=0)])
     _, directions = np.linalg.eigh(rows.T @ rows)
@@ -246,7 +255,8 @@ def test_the_two_networks_train_apart():
 @pytest.mark.parametrize("ratio", ["learned", "dynamic"])
 def test_a_trained_ratio_starts_at_the_image_share(ratio: str, share: float):
     fixed, trained = (
-        make_adapter(XMAdapterConfig(ratio=mode, image_share=share), DATA, EPISODES)(EPISODES.validation) for mode in ("fixed", ratio)
+        make_adapter(XMAdapterConfig(ratio=mode, image_share=share), DATA, EPISODES)(EPISODES.validation)
+        for mode in ("fixed", ratio)
     )
     torch.testing.assert_close(trained, fixed, atol=1e-4, rtol=0)  # sigmoid of logit in float32
 

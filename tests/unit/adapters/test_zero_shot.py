@@ -11,7 +11,9 @@ def test_logits_are_scaled_cosines_to_the_class_texts():
     episodes = make_episodes(data := make_tuning_data())
     logits = make_adapter(ZeroShotConfig(), data, episodes)(episodes.validation)
     text = data.text.class_features.tolist()
-    expected = [[slow.zero_shot(row, text=text, scale=data.logit_scale) for row in one] for one in episodes.validation.tolist()]
+    expected = [
+        [slow.zero_shot(row, text=text, scale=data.logit_scale) for row in one] for one in episodes.validation.tolist()
+    ]
     torch.testing.assert_close(logits, torch.tensor(expected), atol=1e-4, rtol=0)  # float32 against float64
 
 

@@ -65,7 +65,9 @@ def test_whatever_touches_a_byte_changes_the_fingerprint(change: dict[str, objec
     assert make_encode_plan(**change).split_hash == make_encode_plan().split_hash
 
 
-@pytest.mark.parametrize(("column", "splits"), [("sample_id", True), ("label", True), ("split", True), ("media", False)])
+@pytest.mark.parametrize(
+    ("column", "splits"), [("sample_id", True), ("label", True), ("split", True), ("media", False)]
+)
 def test_a_changed_sample_changes_the_fingerprint(column: str, splits: bool):
     rows = make_samples().to_pylist()
     rows[0][column] = {"sample_id": "train/0/x", "label": 2, "split": "test", "media": "moved.png"}[column]
@@ -83,6 +85,11 @@ def test_ids_are_ordered_by_bytes_not_by_locale():
 
 def test_a_plan_of_many_rows_is_hashed_in_pieces_without_loss():
     ids = [f"train/{number:06d}" for number in range(70_000)]
-    table = {"sample_id": ids, "split": ["train"] * len(ids), "media": ids, "label": pa.array(np.zeros(len(ids)), pa.int32())}
+    table = {
+        "sample_id": ids,
+        "split": ["train"] * len(ids),
+        "media": ids,
+        "label": pa.array(np.zeros(len(ids)), pa.int32()),
+    }
     changed = {**table, "media": [*ids[:-1], "other"]}
     assert make_encode_plan(pa.table(table)).fingerprint != make_encode_plan(pa.table(changed)).fingerprint

@@ -175,7 +175,11 @@ def test_text_that_is_not_utf8_is_refused_whatever_its_hash(store: FeatureStore)
     good = table["sample_id"].combine_chunks()
     _, offsets, data = good.buffers()
     broken = pa.StringArray.from_buffers(len(good), offsets, pa.py_buffer(b"\xff" * data.size))
-    refused(store, replaced(store, arrow_file(table.set_column(0, table.schema.field(0), broken)), info), "Arrow|arrow|UTF8|valid")
+    refused(
+        store,
+        replaced(store, arrow_file(table.set_column(0, table.schema.field(0), broken)), info),
+        "Arrow|arrow|UTF8|valid",
+    )
 
 
 def test_other_rows_than_the_manifest_says_are_refused(store: FeatureStore):
@@ -198,7 +202,9 @@ def manifest_path(store: FeatureStore) -> Path:
 
 def test_without_a_manifest_the_finished_shards_are_counted(store: FeatureStore):
     manifest_path(store).unlink()
-    with pytest.raises(StoreIncomplete, match=f"no manifest; {len(PLAN.shards)} finished shards are kept; run pipelines.encode"):
+    with pytest.raises(
+        StoreIncomplete, match=f"no manifest; {len(PLAN.shards)} finished shards are kept; run pipelines.encode"
+    ):
         open_features(str(store.folder))
 
 
@@ -208,7 +214,7 @@ def test_a_folder_that_is_not_there_holds_no_store(tmp_path):
 
 
 def test_a_newer_format_is_told_as_such(store: FeatureStore):
-    content = json.loads(manifest_path(store).read_bytes()) | {"version": 2, "colour": "new"}
+    content = json.loads(manifest_path(store).read_bytes()) | {"format": 2, "colour": "new"}
     manifest_path(store).write_text(json.dumps(content))
     with pytest.raises(UnknownVersion, match="has format 2, this program reads 1; upgrade"):
         open_features(str(store.folder))
@@ -262,6 +268,12 @@ def test_a_quarantined_shard_can_be_written_again(store: FeatureStore):
     path_of(store, info).write_bytes(b"")
     refused(store, info, "bytes, the manifest says")
     begin(str(store.folder), PLAN)
-    write_shard(str(store.folder), PLAN.shards[0], make_table(PLAN.shards[0]), plan_fingerprint=PLAN.fingerprint, logit_scale=LOGIT_SCALE)
+    write_shard(
+        str(store.folder),
+        PLAN.shards[0],
+        make_table(PLAN.shards[0]),
+        plan_fingerprint=PLAN.fingerprint,
+        logit_scale=LOGIT_SCALE,
+    )
     commit(str(store.folder), PLAN, max_skip_fraction=0)
     assert len(open_features(str(store.folder)).tuning("full-val").train) == 9

@@ -262,7 +262,9 @@ def fail_at(folder: Path, plan: EncodePlan, at: int, error: OSError | Killed) ->
         return faults.calls, None
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS, None], ids=["full", "broken", "read-only", "killed"])
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EIO, errno.EROFS, None], ids=["full", "broken", "read-only", "killed"]
+)
 def test_after_a_fault_at_any_call_a_reader_sees_all_or_nothing_and_a_rerun_mends(tmp_path, number: int | None):
     plan = make_encode_plan(SMALL)
     calls, _ = fail_at(tmp_path / "quiet", plan, -1, Killed())

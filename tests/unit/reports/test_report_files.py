@@ -68,7 +68,7 @@ def test_page_and_markdown_hold_what_a_reader_asks_for(tmp_path: Path) -> None:
             *("30 training", "24", "1,000 test images", "min(shots, 4)", "seeds (1, 2, 3)", "looked at 1 time in"),
             *("74.7 ±3.6", "Where methods lose to the linear probe", "within the interval", "Wilson", "Student"),
             *("ab" * 32, "12" * 32, "ef" * 32, "34" * 32, "a photo of a", "a.png: truncated file"),
-            *("mlflow ui --backend-store-uri sqlite:///mlflow.db", "2 failed"),
+            *("mlflow server --backend-store-uri sqlite:///mlflow.db", "2 failed"),
         ):
             assert words in text.replace("&#39;", "'")
     page = files["report.html"].decode()

@@ -67,6 +67,11 @@ def test_the_schedule_ends_near_zero():
     """With a cosine to zero, doubling the length moves the weights, but the last step hardly moves them."""
     paths: list[torch.Tensor] = []
     adapter = make_adapter(TipFConfig(), DATA, EPISODES)
-    fit(adapter, EPISODES, FitConfig(epochs=20, learning_rate=0.01), on_epoch=lambda _: paths.append(adapter.keys.detach().clone()))
+    fit(
+        adapter,
+        EPISODES,
+        FitConfig(epochs=20, learning_rate=0.01),
+        on_epoch=lambda _: paths.append(adapter.keys.detach().clone()),
+    )
     first, last = (paths[0] - EPISODES.keys).norm(), (paths[-1] - paths[-2]).norm()
     assert last < 0.05 * first

@@ -26,10 +26,22 @@ CASES = {
     "tip-from-zero": (TipConfig(), {"sharpness": SHARPNESS, "cache_weight": FROM_ZERO}),
     "tip-weight-only": (TipConfig(sharpness=3), {"cache_weight": WEIGHT}),
     "tip-sharpness-only": (TipConfig(cache_weight=3), {"sharpness": SHARPNESS}),
-    "xmadapter-learned": (XMAdapterConfig(text_width=4), {"cache_weight": WEIGHT, "sharpness": SHARPNESS, "text_sharpness": SHARPNESS}),
-    "xmadapter-dynamic": (XMAdapterConfig(ratio="dynamic", text_width=4), {"cache_weight": WEIGHT, "sharpness": SHARPNESS}),
-    "xmadapter-share": (FIXED, {"cache_weight": WEIGHT, "sharpness": SHARPNESS, "text_sharpness": SHARPNESS, "image_share": SHARE}),
-    "xmadapter-other-order": (FIXED, {"image_share": SHARE, "text_sharpness": WEIGHT, "sharpness": SHARPNESS, "cache_weight": WEIGHT}),
+    "xmadapter-learned": (
+        XMAdapterConfig(text_width=4),
+        {"cache_weight": WEIGHT, "sharpness": SHARPNESS, "text_sharpness": SHARPNESS},
+    ),
+    "xmadapter-dynamic": (
+        XMAdapterConfig(ratio="dynamic", text_width=4),
+        {"cache_weight": WEIGHT, "sharpness": SHARPNESS},
+    ),
+    "xmadapter-share": (
+        FIXED,
+        {"cache_weight": WEIGHT, "sharpness": SHARPNESS, "text_sharpness": SHARPNESS, "image_share": SHARE},
+    ),
+    "xmadapter-other-order": (
+        FIXED,
+        {"image_share": SHARE, "text_sharpness": WEIGHT, "sharpness": SHARPNESS, "cache_weight": WEIGHT},
+    ),
 }
 cases = pytest.mark.parametrize(("config", "grid"), CASES.values(), ids=CASES)
 
@@ -77,8 +89,15 @@ def test_the_table_agrees_with_the_slow_reference():
     points = solve(adapter, EPISODES, {"sharpness": SHARPNESS, "cache_weight": FROM_ZERO})
     text, labels = adapter.text.tolist(), EPISODES.validation_labels.tolist()
     for seed, (sharpness, weight) in product(range(3), points.values[::3].tolist()):
-        cache = {"keys": EPISODES.keys[seed].tolist(), "labels": EPISODES.labels.tolist(), "text": text, "scale": DATA.logit_scale}
-        scores = [slow.tip(query, **cache, alpha=weight, beta=sharpness) for query in EPISODES.validation[seed].tolist()]
+        cache = {
+            "keys": EPISODES.keys[seed].tolist(),
+            "labels": EPISODES.labels.tolist(),
+            "text": text,
+            "scale": DATA.logit_scale,
+        }
+        scores = [
+            slow.tip(query, **cache, alpha=weight, beta=sharpness) for query in EPISODES.validation[seed].tolist()
+        ]
         correct = sum(row.index(max(row)) == label for row, label in zip(scores, labels, strict=True))
         point = points.values.tolist().index([sharpness, weight])
         assert points.accuracy[seed, point] == correct / len(labels)
@@ -110,7 +129,9 @@ def test_grid_values_include_both_ends_in_ascending_order():
 
 
 def counted(base: list[float], votes: list[float], label: int, weights: list[float]) -> list[int]:
-    table = correct_counts(torch.tensor([[base]]), torch.tensor([[votes]]), torch.tensor([label]), torch.tensor(weights))
+    table = correct_counts(
+        torch.tensor([[base]]), torch.tensor([[votes]]), torch.tensor([label]), torch.tensor(weights)
+    )
     return table[0].tolist()
 
 

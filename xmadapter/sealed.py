@@ -1,0 +1,53 @@
+"""Sealed JSON: a value beside the hash of its content, so that a changed digit is noticed."""
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from xmadapter.config import Frozen
+from xmadapter.errors import IntegrityError, UnknownVersion
+from xmadapter.fingerprint import fingerprint
+from xmadapter.strict import parse_json
+
+__all__ = ["seal", "unseal"]
+
+_Model = TypeVar("_Model", bound=Frozen)
+_FORMAT = 1
+
+
+def seal(value: Frozen) -> bytes:
+    """Write a value with the hash of its content."""
+    content = value.model_dump(mode="json")
+    return json.dumps({"format": _FORMAT, "sha256": fingerprint(content), "content": content}, indent=1).encode()
+
+
+def unseal(model: type[_Model], path: Path, *, advice: str) -> _Model:
+    """Read a sealed value.
+
+    Args:
+        model: What it must be.
+        path: The file; must exist.
+        advice: What to do when it is damaged; ends the message.
+
+    Raises:
+        UnknownVersion: It was written by a newer format.
+        IntegrityError: It is damaged.
+    """
+    try:
+        value = parse_json(path.read_bytes())
+    except (OSError, IntegrityError) as error:
+        raise IntegrityError(f"{path} cannot be read: {error}; {advice}") from error
+    newer = value.get("format") if isinstance(value, dict) else None
+    if isinstance(newer, int) and newer > _FORMAT:
+        raise UnknownVersion(f"{path} has format {newer}, this program reads {_FORMAT}; upgrade xmadapter")
+    if not isinstance(value, dict) or set(value) != {"format", "sha256", "content"}:
+        raise IntegrityError(f"{path} is not a sealed file of this program; {advice}")
+    if value["format"] != _FORMAT or fingerprint(value["content"]) != value["sha256"]:
+        raise IntegrityError(f"{path} was changed: its content does not have the hash it names; {advice}")
+    try:
+        return model.model_validate(value["content"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise IntegrityError(f"{path} is damaged at {first['loc']}: {first['msg']}; {advice}") from error
