@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-
-from pydantic import JsonValue
+from typing import Any
 
 from xmadapter.errors import IntegrityError
 from xmadapter.storage import append_durably
@@ -19,11 +18,11 @@ __all__ = ["Entry", "Ledger"]
 
 @dataclass(frozen=True)
 class Entry:
-    """One line: what kind of event, of which uid, with what content."""
+    """One line: what kind of event, of which uid, with what content (JSON-like)."""
 
     kind: str
     uid: str
-    body: dict[str, JsonValue]
+    body: dict[str, Any]
 
 
 class Ledger:
@@ -77,8 +76,11 @@ class Ledger:
             if not _is_whole(line):
                 if not line.endswith(b"\n"):
                     return
-                raise IntegrityError(f"{self.path}: line {number} is damaged; the other lines are kept; delete that line")
-            entry = Entry(*parse_json(line.partition(b" ")[2]))
+                raise IntegrityError(
+                    f"{self.path}: line {number} is damaged; the other lines are kept; delete that line"
+                )
+            kind_uid_body: Any = parse_json(line.partition(b" ")[2])
+            entry = Entry(*kind_uid_body)
             if kind in (None, entry.kind):
                 yield entry
 

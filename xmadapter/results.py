@@ -19,8 +19,8 @@ from xmadapter.errors import ConfigError
 from xmadapter.final import FinalResult
 from xmadapter.fingerprint import fingerprint
 from xmadapter.ledger import Entry, Ledger
+from xmadapter.sealed import seal, unseal
 from xmadapter.storage import local_path, make_folder, put_if_absent, write_durably
-from xmadapter.strict import parse_json
 from xmadapter.trial import TrialResult
 
 __all__ = ["Study", "SweepFolder", "create_sweep_folder", "open_sweep_folder"]
@@ -37,6 +37,12 @@ class Study(Frozen):
     method: MethodConfig
     shots: int
     seeds: tuple[int, ...]
+
+
+class _Identity(Frozen):
+    """Which sweep a folder holds."""
+
+    uid: str
 
 
 class SweepFolder:
@@ -117,7 +123,7 @@ def create_sweep_folder(config: SweepConfig) -> SweepFolder:
         ResourceError: It cannot be written.
     """
     path = make_folder(local_path(config.output))
-    put_if_absent(path / "sweep.json", f'{{"version": 1, "uid": "{secrets.token_hex(6)}"}}\n'.encode())
+    put_if_absent(path / "sweep.json", seal(_Identity(uid=secrets.token_hex(6))))
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     write_durably(path / "config.yaml", lambda file: file.write(text.encode()))
     return _open(path)
@@ -136,5 +142,5 @@ def open_sweep_folder(path: str) -> SweepFolder:
 
 
 def _open(path: Path) -> SweepFolder:
-    identity = parse_json((path / "sweep.json").read_bytes())
-    return SweepFolder(path, load(SweepConfig, path / "config.yaml"), str(identity["uid"]))
+    identity = unseal(_Identity, path / "sweep.json", advice="choose another output for a new sweep")
+    return SweepFolder(path, load(SweepConfig, path / "config.yaml"), identity.uid)

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 
 from tests.factories import Faults, listing, make_encode_plan, make_samples, make_store
 from xmadapter.bundle import BundleCard, export_bundle, load_bundle
-from xmadapter.sealed import seal
 from xmadapter.config import (
     AdapterConfig,
     FitConfig,
@@ -27,6 +26,7 @@ from xmadapter.errors import ConfigError, IntegrityError, ResourceError, Unknown
 from xmadapter.evaluation import Interval
 from xmadapter.features import FeatureStore
 from xmadapter.fingerprint import sha256_file
+from xmadapter.sealed import seal
 from xmadapter.trial import TrialConfig, TrialResult, refit, run_trial
 
 FEW = FitConfig(epochs=2, learning_rate=0.01)

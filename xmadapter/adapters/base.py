@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from xmadapter.config import TipConfig, TipFConfig, XMAdapterConfig
 
 __all__ = ["FeatureAdapter", "Memory", "SolvableAdapter", "zero_shot_logits"]
+
+
+Config = TypeVar("Config", bound=TipConfig | TipFConfig | XMAdapterConfig)
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,10 @@ class FeatureAdapter(nn.Module, ABC):
         )
 
 
-class SolvableAdapter(FeatureAdapter):
+class SolvableAdapter(FeatureAdapter, Generic[Config]):
     """An adapter of the form zero-shot + cache_weight · votes, whose continuous parameters need no training."""
 
-    config: TipConfig | TipFConfig | XMAdapterConfig
+    config: Config
 
     def settle(self, parameters: Mapping[str, float]) -> None:
         """Replace parameters of the config by those a search found."""

@@ -72,7 +72,7 @@ def sample_weights(gap: Float[Tensor, "seeds batch"], *, hardness: float) -> Flo
     return (1 + hardness * (gap / gap.mean(dim=-1, keepdim=True).clamp_min(1e-12) - 1)).clamp(0.2, 5)
 
 
-class XMAdapter(SolvableAdapter):
+class XMAdapter(SolvableAdapter[XMAdapterConfig]):
     """Zero-shot logits plus votes of an image cache and a text cache.
 
     Args:
@@ -182,14 +182,12 @@ class XMAdapter(SolvableAdapter):
 
     def _share(self, image_votes: Tensor, text_votes: Tensor) -> Tensor | float:
         """Weigh the image affinity: a constant, a learned number, or a learned function of how sure each modality is."""
-        match self.config.ratio:
-            case "fixed":
-                return self.config.image_share
-            case "learned":
-                return torch.sigmoid(self.ratio_logit)
-            case "dynamic":
-                sure = [part for votes in (image_votes, text_votes) for part in self._certainty(votes)]
-                return torch.sigmoid(self.ratio_logit + torch.stack(sure, dim=-1) @ self.ratio_weight)
+        if self.config.ratio == "fixed":
+            return self.config.image_share
+        if self.config.ratio == "learned":
+            return torch.sigmoid(self.ratio_logit)
+        sure = [part for votes in (image_votes, text_votes) for part in self._certainty(votes)]
+        return torch.sigmoid(self.ratio_logit + torch.stack(sure, dim=-1) @ self.ratio_weight)
 
     def _certainty(self, votes: Float[Tensor, "seeds batch classes"]) -> tuple[Tensor, Tensor]:
         """Give the largest mean vote, and the entropy of the class distribution in [0, 1]."""

@@ -54,7 +54,7 @@ class SolveRange(Frozen):
 
     low: float
     high: float
-    points: int = Field(32, ge=2, le=512, description="Grid size; time grows with the product over parameters.")
+    points: int = Field(default=32, ge=2, le=512, description="Grid size; time grows with the product over parameters.")
     log: bool = False
 
     @model_validator(mode="after")
@@ -73,10 +73,10 @@ def _check_ordered(low: float, high: float, *, log: bool) -> None:
 class FitConfig(Frozen):
     """Gradient training: AdamW with a cosine schedule per step, to the last epoch."""
 
-    epochs: int = Field(20, ge=1, le=10_000)
-    learning_rate: float = Field(1e-3, gt=0, le=100)
-    weight_decay: float = Field(0.01, ge=0, le=10)
-    batch_size: int = Field(256, ge=1, description="Support images per step, per seed.")
+    epochs: int = Field(default=20, ge=1, le=10_000)
+    learning_rate: float = Field(default=1e-3, gt=0, le=100)
+    weight_decay: float = Field(default=0.01, ge=0, le=10)
+    batch_size: int = Field(default=256, ge=1, description="Support images per step, per seed.")
 
 
 _CACHE_WEIGHT = SolveRange(low=0.1, high=300, points=50, log=True)
@@ -120,8 +120,10 @@ class TipConfig(Frozen):
     """Tip-Adapter (Zhang et al., 2022): few-shot images vote by similarity, without training."""
 
     kind: Literal["tip"] = "tip"
-    cache_weight: float = Field(1.0, ge=0, description="Share of the votes beside zero-shot; the paper's alpha.")
-    sharpness: float = Field(5.5, gt=0, description="Kernel sharpness; the paper's beta.")
+    cache_weight: float = Field(
+        default=1.0, ge=0, description="Share of the votes beside zero-shot; the paper's alpha."
+    )
+    sharpness: float = Field(default=5.5, gt=0, description="Kernel sharpness; the paper's beta.")
     title: ClassVar[str] = "Tip-Adapter"
     solvable: ClassVar[tuple[str, ...]] = ("sharpness", "cache_weight")
     default_solve: ClassVar[Mapping[str, SolveRange]] = {"cache_weight": _CACHE_WEIGHT, "sharpness": _SHARPNESS}
@@ -133,8 +135,8 @@ class TipFConfig(Frozen):
     """Tip-Adapter-F: the cached keys become weights."""
 
     kind: Literal["tip-f"] = "tip-f"
-    cache_weight: float = Field(5.0, ge=0, description="As in Tip-Adapter; this value during training.")
-    sharpness: float = Field(3.0, gt=0, description="As in Tip-Adapter; this value during training.")
+    cache_weight: float = Field(default=5.0, ge=0, description="As in Tip-Adapter; this value during training.")
+    sharpness: float = Field(default=3.0, gt=0, description="As in Tip-Adapter; this value during training.")
     fit: FitConfig = _TRAINED_FIT
     title: ClassVar[str] = "Tip-Adapter-F"
     solvable: ClassVar[tuple[str, ...]] = ("sharpness", "cache_weight")
@@ -151,25 +153,32 @@ class XMAdapterConfig(Frozen):
     """
 
     kind: Literal["xmadapter"] = "xmadapter"
-    cache_weight: float = Field(5.0, ge=0, description="Share of the votes beside zero-shot; alpha.")
-    sharpness: float = Field(3.0, gt=0, description="Kernel sharpness of the image cache; beta.")
-    text_sharpness: float = Field(5.5, gt=0, description="Kernel sharpness of the text cache; beta_t.")
+    cache_weight: float = Field(default=5.0, ge=0, description="Share of the votes beside zero-shot; alpha.")
+    sharpness: float = Field(default=3.0, gt=0, description="Kernel sharpness of the image cache; beta.")
+    text_sharpness: float = Field(default=5.5, gt=0, description="Kernel sharpness of the text cache; beta_t.")
     ratio: Literal["fixed", "learned", "dynamic"] = Field(
-        "learned", description="How image and text affinity are weighed."
+        default="learned", description="How image and text affinity are weighed."
     )
     image_share: float = Field(
-        0.8, ge=0, le=1, description="Share of the image affinity, gamma; where training starts."
+        default=0.8, ge=0, le=1, description="Share of the image affinity, gamma; where training starts."
     )
-    text_width: int = Field(128, ge=1, description="Width of the text cache, D; at most the width of the features.")
-    train_keys: bool = Field(True, description="Whether the image keys are weights, as in Tip-Adapter-F.")
+    text_width: int = Field(
+        default=128, ge=1, description="Width of the text cache, D; at most the width of the features."
+    )
+    train_keys: bool = Field(default=True, description="Whether the image keys are weights, as in Tip-Adapter-F.")
     gap: Literal["affinity", "true-class", "divergence"] = Field(
-        "affinity", description="How the modalities' disagreement is measured."
+        default="affinity", description="How the modalities' disagreement is measured."
     )
     hardness: float = Field(
-        0.25, ge=0, le=1, description="How far disagreement raises a sample's weight, eta; 0 is plain cross-entropy."
+        default=0.25,
+        ge=0,
+        le=1,
+        description="How far disagreement raises a sample's weight, eta; 0 is plain cross-entropy.",
     )
-    agreement: float = Field(0.0, ge=0, description="Weight of the symmetric KL between the modalities, mu.")
-    leave_one_out: bool = Field(True, description="Whether a training query does without the key of its own image.")
+    agreement: float = Field(default=0.0, ge=0, description="Weight of the symmetric KL between the modalities, mu.")
+    leave_one_out: bool = Field(
+        default=True, description="Whether a training query does without the key of its own image."
+    )
     fit: FitConfig = _TRAINED_FIT
     title: ClassVar[str] = "XMAdapter (our reconstruction)"
     default_solve: ClassVar[Mapping[str, SolveRange]] = {

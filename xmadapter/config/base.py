@@ -27,12 +27,14 @@ class Frozen(BaseModel):
 class ClusterConfig(Frozen):
     """Where Ray runs."""
 
-    address: str = Field("local", description="`local` starts Ray here; `auto` joins the cluster of a submitted job.")
+    address: str = Field(
+        default="local", description="`local` starts Ray here; `auto` joins the cluster of a submitted job."
+    )
 
 
 class TrackingConfig(Frozen):
     """Where runs are recorded."""
 
     uri: str | None = Field(
-        None, description="MLflow address; empty means MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."
+        default=None, description="MLflow address; empty means MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."
     )

@@ -23,7 +23,7 @@ class EmbeddedSpec(Frozen):
     """The default model, assembled from weights that pip packages ship: weak, but real and always at hand."""
 
     kind: Literal["embedded"] = "embedded"
-    weights_sha256: str | None = Field(None, description="Filled in when the weights are found.")
+    weights_sha256: str | None = Field(default=None, description="Filled in when the weights are found.")
 
 
 class OpenClipSpec(Frozen):
@@ -31,16 +31,16 @@ class OpenClipSpec(Frozen):
 
     kind: Literal["open_clip"] = "open_clip"
     model: str = Field(description="Architecture, such as ViT-B-32; or local-dir:FOLDER or hf-hub:ORG/NAME.")
-    pretrained: str | None = Field(None, description="open_clip tag, or a checkpoint file.")
+    pretrained: str | None = Field(default=None, description="open_clip tag, or a checkpoint file.")
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    weights_sha256: str | None = Field(None, description="Filled in when the weights are found.")
+    weights_sha256: str | None = Field(default=None, description="Filled in when the weights are found.")
 
 
 class TinySpec(Frozen):
     """A seeded projection of coarse pixels and letter counts; for tests and smoke runs."""
 
     kind: Literal["tiny"] = "tiny"
-    dim: int = Field(32, ge=2, le=4096)
+    dim: int = Field(default=32, ge=2, le=4096)
     seed: int = 0
     weights_sha256: str | None = None
 
@@ -51,9 +51,9 @@ EncoderSpec = Annotated[EmbeddedSpec | OpenClipSpec | TinySpec, Field(discrimina
 class ImageConfig(Frozen):
     """What happens to an image before the encoder's own transform, and how training views differ from it."""
 
-    invert: bool = Field(False, description="Turn light on dark into dark on light: 255 minus each value.")
+    invert: bool = Field(default=False, description="Turn light on dark into dark on light: 255 minus each value.")
     crop: float = Field(
-        0.5,
+        default=0.5,
         gt=0,
         le=1,
         description="Smallest share of the area that a training view shows; raise it where objects fill the image.",
@@ -72,9 +72,9 @@ class ParquetData(Frozen):
 
     kind: Literal["parquet"] = "parquet"
     path: str
-    image: str = Field("image", description="Column of encoded image bytes.")
-    label: str = Field("label", description="Column of class names.")
-    split: str = Field("split", description="Column of train, validation or test.")
+    image: str = Field(default="image", description="Column of encoded image bytes.")
+    label: str = Field(default="label", description="Column of class names.")
+    split: str = Field(default="split", description="Column of train, validation or test.")
 
 
 DataConfig = Annotated[ImageFolderData | ParquetData, Field(discriminator="kind")]
@@ -88,21 +88,21 @@ class EncodeConfig(Frozen):
     encoder: EncoderSpec = EmbeddedSpec()
     image: ImageConfig = ImageConfig()
     prompts: tuple[str, ...] = Field(
-        ("a photo of a {}.",), min_length=1, description="Templates; {} is the class name."
+        default=("a photo of a {}.",), min_length=1, description="Templates; {} is the class name."
     )
     views: int = Field(
-        10, ge=0, le=1000, description="Augmented views of each training image, beside the test transform."
+        default=10, ge=0, le=1000, description="Augmented views of each training image, beside the test transform."
     )
-    seed: int = Field(0, description="Of the augmented views.")
+    seed: int = Field(default=0, description="Of the augmented views.")
     rows_per_shard: int = Field(
-        256, ge=1, le=4096, description="Upper bound of encoded rows in a shard; the unit of retry."
+        default=256, ge=1, le=4096, description="Upper bound of encoded rows in a shard; the unit of retry."
     )
     batch_size: int = Field(
-        16, ge=1, le=4096, description="Images per forward pass; part of the plan, as it touches the last bits."
+        default=16, ge=1, le=4096, description="Images per forward pass; part of the plan, as it touches the last bits."
     )
-    max_skip_fraction: float = Field(0.0, ge=0, le=1, description="Share of images that may be unreadable.")
+    max_skip_fraction: float = Field(default=0.0, ge=0, le=1, description="Share of images that may be unreadable.")
     max_actors: int | None = Field(
-        None, ge=1, description="Upper bound of the encoder pool; empty means what the cluster holds."
+        default=None, ge=1, description="Upper bound of the encoder pool; empty means what the cluster holds."
     )
     cluster: ClusterConfig = ClusterConfig()
 

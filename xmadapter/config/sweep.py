@@ -15,14 +15,14 @@ class MethodConfig(Frozen):
 
     adapter: AdapterConfig
     space: dict[str, SpaceEntry] | None = Field(
-        None, description="Fields that change the training: one trial per draw."
+        default=None, description="Fields that change the training: one trial per draw."
     )
     solve: dict[str, SolveRange] | None = Field(
-        None, description="Fields solved inside each trial, over the whole grid."
+        default=None, description="Fields solved inside each trial, over the whole grid."
     )
-    trials: int | None = Field(None, ge=1, description="Draws per shot count; 1 where `space` is empty.")
+    trials: int | None = Field(default=None, ge=1, description="Draws per shot count; 1 where `space` is empty.")
     name: str | None = Field(
-        None, min_length=1, max_length=80, description="How the method is shown; must be unique in a sweep."
+        default=None, min_length=1, max_length=80, description="How the method is shown; must be unique in a sweep."
     )
 
     @model_validator(mode="after")
@@ -73,11 +73,13 @@ class SweepConfig(Frozen):
     experiment: str = Field(min_length=1, description="MLflow experiment; name it after the data set.")
     methods: tuple[MethodConfig, ...] = Field(min_length=1)
     protocol: SelectionProtocol = "fewshot-val"
-    shots: tuple[int, ...] = Field((1, 2, 4, 8, 16), min_length=1)
-    seeds: tuple[int, ...] = Field((1, 2, 3), min_length=1, description="Episodes: which images are drawn as shots.")
-    search_seed: int = Field(0, description="Of the hyperparameter search.")
+    shots: tuple[int, ...] = Field(default=(1, 2, 4, 8, 16), min_length=1)
+    seeds: tuple[int, ...] = Field(
+        default=(1, 2, 3), min_length=1, description="Episodes: which images are drawn as shots."
+    )
+    search_seed: int = Field(default=0, description="Of the hyperparameter search.")
     max_failed_fraction: float = Field(
-        0.2, ge=0, le=1, description="Share of failed trials after which the sweep stops."
+        default=0.2, ge=0, le=1, description="Share of failed trials after which the sweep stops."
     )
     tracking: TrackingConfig = TrackingConfig()
     cluster: ClusterConfig = ClusterConfig()
@@ -125,6 +127,6 @@ class ExportConfig(Frozen):
 
     sweep: str = Field(description="Output folder of the sweep.")
     output: str = Field(description="Folder of the bundle.")
-    method: str | None = Field(None, description="Title of the method.")
-    shots: int | None = Field(None, ge=1)
-    seed: int | None = Field(None, description="Episode to export; empty means the first of the sweep.")
+    method: str | None = Field(default=None, description="Title of the method.")
+    shots: int | None = Field(default=None, ge=1)
+    seed: int | None = Field(default=None, description="Episode to export; empty means the first of the sweep.")

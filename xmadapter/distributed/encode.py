@@ -7,11 +7,13 @@ writes the shard and returns only how many rows it holds; the driver counts them
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
+import ray.exceptions
 import torch
 import torch.nn.functional as F
 from pydantic import TypeAdapter
@@ -115,9 +117,9 @@ def _encode_shards(missing: list[PlannedShard], plan: EncodePlan, config: Encode
     rows = [{"shard": shard.model_dump_json()} for shard in missing]
     chain = (
         ray.data.from_items(rows, override_num_blocks=len(rows))
-        .map(_decode_shard, fn_args=[plan.recipe], num_cpus=_DECODE_CORES)
+        .map(partial(_decode_shard, recipe=plan.recipe), num_cpus=_DECODE_CORES)
         .map(
-            _EncodeShard,
+            _EncodeShard,  # pyright: ignore[reportArgumentType]  a class is accepted where its instances are called
             fn_constructor_args=[plan.recipe, plan.fingerprint, config.output],
             compute=ActorPoolStrategy(min_size=1, max_size=most, initial_size=min(most, len(rows))),
             num_gpus=1 if on_gpu else None,

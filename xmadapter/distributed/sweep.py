@@ -50,7 +50,9 @@ class TrialActor(tune.Trainable):
     The features come from Ray's object store: one copy per node, mapped by every actor.
     """
 
-    def setup(self, config: dict[str, Any], data: TuningData, studies: dict[str, Study]) -> None:
+    def setup(  # pyright: ignore[reportIncompatibleMethodOverride]  `with_parameters` adds the arguments
+        self, config: dict[str, Any], data: TuningData, studies: dict[str, Study]
+    ) -> None:
         """Take over the features; called once per process."""
         self._data, self._studies = data, studies
         self._trial = config
@@ -79,7 +81,7 @@ class TrialActor(tune.Trainable):
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Do nothing: Tune asks for it when it hands an actor on, and a trial has no state worth keeping."""
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Do nothing, as above."""
 
 

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.dataset as pa_dataset
 from pydantic import Field
 
 from xmadapter.config import EncoderSpec, Frozen, ImageConfig
@@ -87,8 +87,13 @@ class EncodePlan:
         return tuple(shard.model_copy(update={"number": number}) for number, shard in enumerate(self._cut()))
 
     def _cut(self) -> Iterator[PlannedShard]:
-        for split, views in (("train", 1 + self.recipe.views), ("validation", 1), ("test", 1)):
-            rows = self.samples.filter(pc.equal(self.samples["split"], split)).drop_columns(["split"]).to_pylist()
+        views_of: tuple[tuple[ImageSplit, int], ...] = (
+            ("train", 1 + self.recipe.views),
+            ("validation", 1),
+            ("test", 1),
+        )
+        for split, views in views_of:
+            rows = self.samples.filter(pa_dataset.field("split") == split).drop_columns(["split"]).to_pylist()
             size = max(1, self.recipe.rows_per_shard // views)
             for start in range(0, len(rows), size):
                 samples = tuple(PlannedSample.model_validate(row) for row in rows[start : start + size])

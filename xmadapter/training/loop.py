@@ -60,6 +60,7 @@ def fit(
         adapter.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, eps=1e-4
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs * steps)
+    loss = torch.zeros(())
     seed_axis = torch.arange(len(generators))[:, None]
     for epoch in range(1, config.epochs + 1):
         order = _draw(generators, support.shape[1], None)
