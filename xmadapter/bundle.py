@@ -9,8 +9,6 @@ No pickle, nothing to run. The probe is scored again on load, so a bundle that c
 """
 
 import hashlib
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +20,11 @@ from torch import Tensor
 
 from xmadapter.adapters import FeatureAdapter, SolvableAdapter, restore_adapter
 from xmadapter.config import AdapterConfig, EncoderSpec, Frozen, ImageConfig
-from xmadapter.errors import ConfigError, IntegrityError, ResourceError
+from xmadapter.errors import ConfigError, IntegrityError
 from xmadapter.evaluation import Interval
 from xmadapter.features import FeatureManifest, TuningData
 from xmadapter.sealed import seal, unseal
-from xmadapter.storage import local_path, make_folder, write_durably
+from xmadapter.storage import local_path, make_folder_whole
 from xmadapter.trial import TrialResult, refit
 
 __all__ = ["AdapterBundle", "BundleCard", "export_bundle", "load_bundle"]
@@ -108,7 +106,7 @@ def export_bundle(
         split_hash=manifest.split_hash,
         tensors_sha256=hashlib.sha256(tensors).hexdigest(),
     )
-    _publish(target, {"adapter.safetensors": tensors, "bundle.json": seal(card)})
+    make_folder_whole(target, {"adapter.safetensors": tensors, "bundle.json": seal(card)})
     return target
 
 
@@ -147,22 +145,6 @@ def load_bundle(path: str) -> AdapterBundle:
             f"{path}: the probe's logits differ by {drift:.3g}; this build computes something else than the exporter"
         )
     return AdapterBundle(card, adapter)
-
-
-def _publish(target: Path, files: dict[str, bytes]) -> None:
-    """Write files into a hidden folder beside the target, then give it its name."""
-    make_folder(target.parent)
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=".tmp-bundle-", dir=target.parent))
-    except OSError as error:
-        raise ResourceError(f"cannot write {target}: {error.strerror}; choose another output") from error
-    try:
-        folder.chmod(0o755)
-        for name, data in files.items():
-            write_durably(folder / name, lambda file, data=data: file.write(data))
-        folder.rename(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

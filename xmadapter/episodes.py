@@ -111,9 +111,8 @@ def _draw(
     available = np.bincount(rows.labels, minlength=len(class_names))
     short = [f"{name} has {have}" for name, have in zip(class_names, available, strict=True) if have < count]
     if short:
-        raise EpisodeError(
-            f"{count} {purpose} images a class are needed; {some(short)}; lower `shots` to {available.min()}, or add images"
-        )
+        lower = f"lower `shots` to {available.min()}, or " if available.min() else ""
+        raise EpisodeError(f"{count} {purpose} images a class are needed; {some(short)}; {lower}add images")
     rank = np.array([derive_seed(seed, sample_id) for sample_id in rows.ids])
     order = np.lexsort((rank, rows.labels))
     starts = np.cumsum(available) - available

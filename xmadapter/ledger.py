@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 from xmadapter.errors import IntegrityError
-from xmadapter.storage import append_durably
+from xmadapter.storage import append_durably, mend_tail
 from xmadapter.strict import parse_json
 
 __all__ = ["Entry", "Ledger"]
@@ -44,25 +43,8 @@ class Ledger:
         """
         text = json.dumps([entry.kind, entry.uid, entry.body], separators=(",", ":"), allow_nan=False)
         with self._lock:
-            self._mend_tail()
+            mend_tail(self.path, _is_whole)
             append_durably(self.path, f"{_digest(text)} {text}\n".encode())
-
-    def _mend_tail(self) -> None:
-        """Finish a last line that lacks only its newline; cut off one that a killed or failed writer left torn."""
-        if not self.path.is_file():
-            return
-        with self.path.open("rb+") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 1))
-            if file.read(1) in (b"", b"\n"):
-                return
-            file.seek(0)
-            end = file.read().rfind(b"\n") + 1
-            file.seek(end)
-            if _is_whole(file.read()):
-                file.write(b"\n")
-            else:
-                file.truncate(end)
 
     def entries(self, kind: str | None = None) -> Iterator[Entry]:
         """Read the lines in order, of one kind or all. A torn last line, left by a killed writer, never happened.

@@ -7,16 +7,28 @@ not at all, and a full disk leaves no final name behind.
 import errno
 import os
 import secrets
+import shutil
 import socket
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from xmadapter.errors import ResourceError
 
-__all__ = ["append_durably", "local_path", "make_folder", "put_if_absent", "remove", "sweep_temporary", "write_durably"]
+__all__ = [
+    "append_durably",
+    "local_path",
+    "make_folder",
+    "make_folder_whole",
+    "mend_tail",
+    "put_if_absent",
+    "remove",
+    "sweep_temporary",
+    "write_durably",
+]
 
 _TEMPORARY = ".tmp-"
 _DAY_S = 86_400
@@ -65,10 +77,47 @@ def put_if_absent(path: Path, data: bytes) -> bool:
 
 def append_durably(path: Path, data: bytes) -> None:
     """Append to a file and fsync it, so that a finished call survives a killed process."""
-    with _explained(path), path.open("ab") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    with _explained(path):
+        new = not path.exists()
+        with path.open("ab") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if new:
+            _sync_folder(path.parent)
+
+
+def mend_tail(path: Path, is_whole: Callable[[bytes], bool]) -> None:
+    """End a file of lines in a whole line: finish one that lacks only its newline, cut off one that a killed writer left torn."""
+    if not path.is_file():
+        return
+    with _explained(path), path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        if file.read(1) in (b"", b"\n"):
+            return
+        file.seek(0)
+        end = file.read().rfind(b"\n") + 1
+        file.seek(end)
+        if is_whole(file.read()):
+            file.write(b"\n")
+        else:
+            file.truncate(end)
+
+
+def make_folder_whole(target: Path, files: Mapping[str, bytes]) -> None:
+    """Create a folder with files: it appears under its name with all of them, or not at all."""
+    make_folder(target.parent)
+    with _explained(target):
+        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=target.parent))
+        try:
+            folder.chmod(0o755)
+            for name, data in files.items():
+                write_durably(folder / name, lambda file, data=data: file.write(data))
+            os.replace(folder, target)  # noqa: PTH105  as above
+            _sync_folder(target.parent)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove(path: Path) -> None:

@@ -40,8 +40,18 @@ def load(config_type: type[_Config], path: Path | None, overrides: Sequence[str]
     try:
         return config_type.model_validate(value)
     except ValidationError as error:
-        faults = "; ".join(_describe(fault, config_type) for fault in error.errors())
+        faults = "; ".join(_describe(fault, config_type) for fault in _causes(error.errors()))
         raise ConfigError(f"{path or 'command line'}: {faults}") from error
+
+
+def _causes(faults: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Leave out that a list is too short where one of its items was refused: the item is the cause."""
+    paths = [fault["loc"] for fault in faults]
+    return [
+        fault
+        for fault in faults
+        if fault["type"] != "too_short" or not any(path[: len(fault["loc"])] == fault["loc"] != path for path in paths)
+    ]
 
 
 def _apply(value: dict[str, JsonValue], override: str) -> None:

@@ -18,6 +18,8 @@ def connect(cluster: ClusterConfig) -> None:
         RetryLater: No cluster answers at the address.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Its C++ side writes to the terminal past every logger, about actors that Ray Data restarts by itself.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     # Ray's own reports of tasks and trials; ours are the progress bar and the ledger.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     for name in ("ray", "ray.data", "ray.tune"):

@@ -21,7 +21,7 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """What an epoch reports: its number from 1 and the training loss, a mean over seeds."""
+    """What an epoch reports: its number from 1, and the loss of its last step, a mean over seeds."""
 
     epoch: int
     loss: float

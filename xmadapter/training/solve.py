@@ -21,8 +21,8 @@ from xmadapter.episodes import EpisodeBatch
 
 __all__ = ["Points", "correct_counts", "grid_values", "solve"]
 
-_CHUNK = 1 << 22
-"""Votes held at once, in numbers: 16 MiB, so that a search over 50,000 queries stays in cache-sized pieces."""
+_CHUNK = 1 << 20
+"""Votes held at once, in numbers: 4 MiB, so that a search over 50,000 queries stays in cache-sized pieces."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +76,14 @@ def correct_counts(
     base = base.expand_as(votes)
     gap, slope = base.gather(-1, index) - base, votes.gather(-1, index) - votes
     threshold = -gap / slope
-    # At its threshold a class ties with the true one: a lower class then wins, a higher one does not.
+    # `max` and `min` name the first of equal rivals. Where even that one comes after the true class, a tie at the threshold is won.
+    lower, below = threshold.masked_fill(slope <= 0, -torch.inf).max(dim=-1)
+    upper, above = threshold.masked_fill(slope >= 0, torch.inf).min(dim=-1)
+    (start, start_past), (stop, stop_past) = (
+        [torch.searchsorted(weights, bound, right=right) for right in (False, True)] for bound in (lower, upper)
+    )
+    start, stop = torch.where(below > labels, start, start_past), torch.where(above > labels, stop_past, stop)
     wins_ties = torch.arange(votes.shape[-1], device=votes.device) < index
-    lower = threshold.masked_fill(slope <= 0, -torch.inf)
-    upper = threshold.masked_fill(slope >= 0, torch.inf)
-    start = torch.maximum(
-        torch.searchsorted(weights, lower.masked_fill(~wins_ties, -torch.inf).amax(dim=-1), right=True),
-        torch.searchsorted(weights, lower.masked_fill(wins_ties, -torch.inf).amax(dim=-1), right=False),
-    )
-    stop = torch.minimum(
-        torch.searchsorted(weights, upper.masked_fill(~wins_ties, torch.inf).amin(dim=-1), right=False),
-        torch.searchsorted(weights, upper.masked_fill(wins_ties, torch.inf).amin(dim=-1), right=True),
-    )
     lost = (slope == 0) & ((gap < 0) | ((gap == 0) & wins_ties))
     stop = torch.where(lost.any(dim=-1), start, stop.maximum(start))
     changes = torch.zeros(votes.shape[0], len(weights) + 1, dtype=torch.int64, device=votes.device)
