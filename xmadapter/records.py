@@ -1,7 +1,7 @@
 """What the ledger says of a sweep, and how it reads in MLflow: names, parameters, metrics, tags and notes.
 
 Experiment = data set, parent run = method, child run = trial. Parent metrics have the shot count as step, so comparing parents
-draws accuracy over shots; MLflow shows metrics with a prefix (interval/, cost/, seeds/) in sections of their own.
+draws accuracy over shots. MLflow shows the metrics of a prefix in a section, sections in alphabetical order: accuracy comes first.
 """
 
 import subprocess
@@ -71,8 +71,8 @@ def trial_entry(
     if result is not None:
         body["params"] = {"shots": study.shots, **_flat(result.adapter), **_prefixed("solved", result.solved)}
         body["metrics"] = {
-            "val_accuracy": result.mean_validation,
-            **{f"seeds/val_{seed}": value for seed, value in zip(result.seeds, result.validation, strict=True)},
+            "accuracy/validation": result.mean_validation,
+            **{f"seeds/validation_{seed}": value for seed, value in zip(result.seeds, result.validation, strict=True)},
             "cost/seconds": result.seconds,
             "cost/trained_parameters": result.trained_parameters,
             "cost/stored_kb": result.stored_bytes / 1000,
@@ -86,7 +86,7 @@ def chosen_entry(best: Iterable[TrialResult], studies: Iterable[Study]) -> Entry
     parents = {study.method.title: study.parent for study in studies}
     metrics: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     for result in best:
-        metrics[parents[result.method]][str(result.shots)] = {"val_accuracy": result.mean_validation}
+        metrics[parents[result.method]][str(result.shots)] = {"accuracy/validation": result.mean_validation}
     return Entry("chosen", _stamp(), {"metrics": metrics})
 
 
@@ -99,7 +99,7 @@ def final_entry(results: Iterable[FinalResult], studies: Iterable[Study], *, loo
         parent = parents[result.choice.method]
         by_parent[parent].append(result)
         metrics[parent][str(result.choice.shots)] = {
-            "test_accuracy": result.interval.estimate,
+            "accuracy/test": result.interval.estimate,
             "interval/test_low": result.interval.low,
             "interval/test_high": result.interval.high,
             "cost/trained_parameters": float(result.choice.trained_parameters),

@@ -12,7 +12,7 @@ from ray.tune.experiment import Trial
 from tqdm import tqdm
 
 from xmadapter.config import with_parameters
-from xmadapter.distributed.connect import connect
+from xmadapter.distributed.connect import connect, cores
 from xmadapter.distributed.search import METRIC, Finished, StudySearch
 from xmadapter.episodes import sample_episode
 from xmadapter.errors import AllTrialsFailed
@@ -194,6 +194,8 @@ def _run_tuner(trainable: Any, search: StudySearch, trials: int, record: _Record
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
     os.environ.setdefault("TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "3600")
+    # Tune keeps one trial pending by default, and gives it the actor that was just freed: a second actor would never start.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * max(1, cores()))
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="xmadapter-tune-") as scratch:
         tune.Tuner(
