@@ -47,9 +47,8 @@ def evaluate_sweep(config: EvaluateConfig) -> list[FinalResult]:
     path = folder.path / "predictions.parquet"
     write_durably(path, lambda file: pq.write_table(pa.concat_tables(tables), file, compression="zstd"))
     entry = final_entry(results, folder.studies(store.manifest.plan_fingerprint), looks=folder.looks)
-    folder.ledger.append(entry)
     with _tracker(folder) as tracker:
-        tracker.send(entry)
+        tracker.record(entry)
         _send_file(folder, tracker, store, path)
     return results
 
@@ -124,8 +123,7 @@ def _tracker(folder: SweepFolder) -> Iterator[Tracker]:
 def _send_file(folder: SweepFolder, tracker: Tracker, store: FeatureStore, path: Path) -> None:
     parents = sorted({study.parent for study in folder.studies(store.manifest.plan_fingerprint)})
     entry = Entry("artifact", f"{path.name}-{folder.looks}", {"parents": parents, "path": str(path.resolve())})
-    folder.ledger.append(entry)
-    tracker.send(entry)
+    tracker.record(entry)
 
 
 def _store(folder: SweepFolder) -> FeatureStore:

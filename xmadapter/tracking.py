@@ -33,7 +33,7 @@ class Tracker:
     """Deliver ledger entries to MLflow, once each, without making a trial wait.
 
     Kinds delivered: `method` opens a parent run, `trial` a child, `chosen` and `final` add metrics to parents with the shot count
-    as step, `artifact` adds a file to parents. The caller appends entries to the ledger, hands them to `send`, and closes.
+    as step, `artifact` adds a file to parents. What earlier trackers left undelivered is delivered first. The caller closes.
 
     Args:
         config: Address of MLflow.
@@ -58,13 +58,17 @@ class Tracker:
                     self._runs[entry.uid.split("/", 1)[1]] = str(run)
         for entry in ledger.entries():
             if entry.kind in _DELIVERED and _key(entry) not in delivered:
-                self.send(entry)
+                self._enqueue(entry)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._deliver_all, daemon=True, name="tracker")
         self._thread.start()
 
-    def send(self, entry: Entry) -> None:
-        """Queue an entry that the ledger already holds."""
+    def record(self, entry: Entry) -> None:
+        """Write an entry to the ledger, and queue it for delivery; when this returns, it is not lost any more."""
+        self._ledger.append(entry)
+        self._enqueue(entry)
+
+    def _enqueue(self, entry: Entry) -> None:
         self._pending += 1
         self._queue.put(entry)
 

@@ -3,6 +3,7 @@
 A program, not a module of tests: line.Desk starts it. Ray, once a command has started it, serves the commands that follow.
 """
 
+import importlib
 import json
 import os
 import runpy
@@ -16,8 +17,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
-    import xmadapter.distributed  # the slow import, done while nobody waits
-
+    importlib.import_module("xmadapter.distributed")  # slow, and nobody waits yet
     for line in sys.stdin:
         print(json.dumps(_captured(json.loads(line))), file=answers, flush=True)
 

@@ -54,7 +54,9 @@ def draw_shape(path: Path, label: int, number: int, *, side: int = 256) -> Path:
     """Save one shape on noise; the noise makes decoding slow enough to be interrupted."""
     rng = np.random.default_rng([label, number])
     image = Image.fromarray(rng.integers(0, 90, (side, side, 3), dtype=np.uint8))
-    left, top, size = (int(rng.integers(low * side // 100, high * side // 100)) for low, high in ((5, 40), (5, 40), (30, 55)))
+    left, top, size = (
+        int(rng.integers(low * side // 100, high * side // 100)) for low, high in ((5, 40), (5, 40), (30, 55))
+    )
     right, bottom = left + size, top + size
     canvas = ImageDraw.Draw(image)
     match label:

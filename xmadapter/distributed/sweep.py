@@ -17,7 +17,6 @@ from xmadapter.distributed.search import METRIC, Finished, StudySearch
 from xmadapter.episodes import sample_episode
 from xmadapter.errors import AllTrialsFailed
 from xmadapter.features import FeatureStore, TuningData
-from xmadapter.ledger import Entry
 from xmadapter.records import chosen_entry, method_entry, trial_entry
 from xmadapter.results import Study, SweepFolder
 from xmadapter.selection import select_best
@@ -88,8 +87,8 @@ class TrialActor(tune.Trainable):
 class _Record(tune.Callback):
     """Write every finished trial to the ledger, hand it to the tracker, move the progress bar."""
 
-    def __init__(self, folder: SweepFolder, tracker: Tracker, studies: dict[str, Study], bar: "tqdm[Any]") -> None:
-        self._folder, self._tracker, self._studies, self._bar = folder, tracker, studies, bar
+    def __init__(self, tracker: Tracker, studies: dict[str, Study], bar: "tqdm[Any]") -> None:
+        self._tracker, self._studies, self._bar = tracker, studies, bar
         self.failures: Counter[str] = Counter()
         self.finished = 0
         self._best: dict[str, float] = {}
@@ -110,8 +109,7 @@ class _Record(tune.Callback):
     def _write(self, trial: Trial, result: TrialResult | None, failure: str | None) -> None:
         study = self._studies[trial.config["study"]]
         entry = trial_entry(study, trial.config["number"], trial.config["drawn"], result, failure)
-        self._folder.ledger.append(entry)
-        self._tracker.send(entry)
+        self._tracker.record(entry)
         self.finished += 1
         if result is None:
             self.failures[failure or "unknown"] += 1
@@ -148,7 +146,7 @@ def run_sweep(store: FeatureStore, folder: SweepFolder) -> SweepSummary:
     if not best:
         cause, count = record.failures.most_common(1)[0]
         raise AllTrialsFailed(f"all {count} trials failed: {cause}")
-    _send(folder, tracker, chosen_entry(best, studies))
+    tracker.record(chosen_entry(best, studies))
     tracker.close()
     kept = sum(len(found) for found in earlier.values())
     return SweepSummary(best, record.finished, kept, record.failures.most_common())
@@ -158,12 +156,7 @@ def _announce(folder: SweepFolder, tracker: Tracker, studies: list[Study], store
     known = {entry.uid for entry in folder.ledger.entries("method")}
     for study in {study.parent: study for study in studies}.values():
         if study.parent not in known:
-            _send(folder, tracker, method_entry(study, folder.config, store.manifest))
-
-
-def _send(folder: SweepFolder, tracker: Tracker, entry: Entry) -> None:
-    folder.ledger.append(entry)
-    tracker.send(entry)
+            tracker.record(method_entry(study, folder.config, store.manifest))
 
 
 def _tune(
@@ -173,7 +166,7 @@ def _tune(
     total = sum(study.method.draws for study in studies)
     left = sum(max(0, study.method.draws - len(earlier[study.uid])) for study in studies)
     with tqdm(total=total, initial=total - left, unit="trial", desc="sweeping", smoothing=0.05) as bar:
-        record = _Record(folder, tracker, by_uid, bar)
+        record = _Record(tracker, by_uid, bar)
         if left:
             connect(folder.config.cluster)
             search = StudySearch(

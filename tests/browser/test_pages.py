@@ -1,0 +1,139 @@
+"""What a person sees: the MLflow comparison and the report, in a headless Chromium."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from tests.factories import make_store
+from xmadapter.config import EvaluateConfig, ReportConfig, SweepConfig
+from xmadapter.features import open_features
+from xmadapter.jobs import WrittenReport, evaluate_sweep, report_sweep
+from xmadapter.records import chosen_entry, method_entry, trial_entry
+from xmadapter.results import create_sweep_folder
+from xmadapter.tracking import Tracker
+from xmadapter.trial import TrialConfig, TrialResult, run_trial
+
+CHROMIUM = shutil.which("chromium")
+METHODS = ("Zero-shot", "Tip-Adapter")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: install Debian's chromium"),
+    pytest.mark.timeout(300),
+    # MLflow's database layer warns of its own deprecations in this process; none of them is ours to mend.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("browser")
+
+
+@pytest.fixture(scope="module")
+def written(folder: Path) -> WrittenReport:
+    """A small sweep without Ray: its trials in the ledger, delivered to a sqlite MLflow, evaluated and reported."""
+    make_store(folder / "features")
+    config = SweepConfig.model_validate(
+        {
+            "features": str(folder / "features"),
+            "output": str(folder / "sweep"),
+            "experiment": "made-up",
+            "methods": [{"adapter": {"kind": "zero-shot"}}, {"adapter": {"kind": "tip"}}],
+            "shots": [1, 2],
+            "seeds": [1, 2],
+            "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
+        }
+    )
+    sweep, store = create_sweep_folder(config), open_features(config.features)
+    data = store.tuning(config.protocol)
+    tracker = Tracker(config.tracking, config.experiment, sweep.ledger)
+    studies = sweep.studies(store.manifest.plan_fingerprint)
+    entries = [method_entry(study, config, store.manifest) for study in {s.parent: s for s in studies}.values()]
+    results: list[TrialResult] = []
+    for study in studies:
+        solve = study.method.solve_grid
+        trial = TrialConfig(
+            method=study.method.title, adapter=study.method.adapter, solve=solve, shots=study.shots, seeds=study.seeds
+        )
+        results.append(run_trial(data, trial))
+        entries.append(trial_entry(study, 0, {}, results[-1], None))
+    entries.append(chosen_entry(results, studies))
+    for entry in entries:
+        tracker.record(entry)
+    tracker.close(timeout_s=120)
+    evaluate_sweep(EvaluateConfig(sweep=config.output))
+    return report_sweep(ReportConfig(sweep=config.output, output=str(folder / "report")))
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, written: WrittenReport) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    process = subprocess.Popen(
+        [*command, "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(address)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def wait_for(address: str) -> None:
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=5):
+                return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=[*quiet, "--disable-component-update", "--disable-sync"]
+        )
+        yield chromium
+        chromium.close()
+
+
+def test_the_comparison_page_draws_accuracy_over_shots_for_every_method(
+    browser: Browser, server: str, written: WrittenReport
+):
+    page = browser.new_page(viewport={"width": 1500, "height": 950})
+    page.goto(written.comparison.replace("http://127.0.0.1:5000", server))
+    for method in METHODS:
+        expect(page.get_by_role("link", name=method, exact=True)).to_be_visible(timeout=60_000)
+    for metric in ("accuracy/test", "accuracy/validation"):
+        expect(page.get_by_role("heading", name=metric)).to_be_visible(timeout=60_000)
+    for method in METHODS:
+        expect(page.get_by_text(f"{method} (accuracy/test)").first).to_be_visible(timeout=60_000)
+
+
+def test_the_report_opens_without_a_network_and_shows_its_table_and_pictures(browser: Browser, written: WrittenReport):
+    page = browser.new_context(offline=True).new_page()
+    page.goto(written.page.resolve().as_uri())
+    for method in METHODS:
+        expect(page.get_by_text(method, exact=True).first).to_be_visible()
+    widths = page.eval_on_selector_all("img", "images => images.map(image => image.naturalWidth)")
+    assert len(widths) == 2
+    assert min(widths) > 500

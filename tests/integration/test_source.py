@@ -1,0 +1,52 @@
+"""Rules that the source itself keeps: who opens the test split, how long a pipeline is, that every config loads."""
+
+import ast
+from collections import Counter
+
+import pytest
+
+from tests.integration.line import REPOSITORY
+from xmadapter.config import EncodeConfig, EvaluateConfig, ExportConfig, ReportConfig, SweepConfig, load
+
+CONFIGS = {
+    "encode": EncodeConfig,
+    "sweep": SweepConfig,
+    "evaluate": EvaluateConfig,
+    "report": ReportConfig,
+    "export": ExportConfig,
+}
+FILES = sorted((REPOSITORY / "pipelines" / "configs").rglob("*.y*ml"))
+PIPELINES = sorted((REPOSITORY / "pipelines").glob("*.py"))
+
+
+def openers(function: ast.AST) -> int:
+    """Count the calls `something.test()` in a piece of source."""
+    calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+    return sum(isinstance(call.func, ast.Attribute) and call.func.attr == "test" for call in calls)
+
+
+def test_only_the_final_evaluation_opens_the_test_split():
+    sources = [path for root in ("xmadapter", "pipelines", "benchmarks") for path in (REPOSITORY / root).rglob("*.py")]
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sources}
+    found = Counter({path.relative_to(REPOSITORY).as_posix(): openers(tree) for path, tree in trees.items()})
+    assert len(sources) > 70
+    assert +found == {"xmadapter/jobs.py": 1}
+    (jobs,) = [tree for path, tree in trees.items() if path.name == "jobs.py"]
+    inside = {node.name: openers(node) for node in jobs.body if isinstance(node, ast.FunctionDef)}
+    assert inside["evaluate_sweep"] == 1
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(REPOSITORY)))
+def test_a_config_of_the_repository_loads(file):
+    (kind,) = {file.stem, file.parent.name} & CONFIGS.keys()
+    assert isinstance(load(CONFIGS[kind], file), CONFIGS[kind])
+
+
+def test_every_pipeline_has_a_config():
+    assert len(FILES) >= len(CONFIGS)
+    assert {path.stem for path in PIPELINES} - {"__init__"} == CONFIGS.keys() <= {file.stem for file in FILES}
+
+
+@pytest.mark.parametrize("file", PIPELINES, ids=lambda file: file.name)
+def test_a_pipeline_is_a_thin_shell(file):
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 40
