@@ -127,5 +127,7 @@ def _run() -> None:
         cli.main(prog_name="xmadapter", standalone_mode=False)
     except click.Abort as error:
         raise KeyboardInterrupt from error
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
     except click.ClickException as error:
         raise ConfigError(f"{error.format_message()} (xmadapter --help)") from error

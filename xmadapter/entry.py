@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from pydantic import BaseModel
 
 from xmadapter.config import load
-from xmadapter.errors import ResourceError, XMAdapterError
+from xmadapter.errors import ConfigError, ResourceError, XMAdapterError
 
 __all__ = ["entry_point", "exit_status"]
 
@@ -27,10 +27,11 @@ def entry_point(config_type: type[_Config]) -> Callable[[Callable[[_Config], Non
 
     def decorate(main: Callable[[_Config], None]) -> Callable[[], None]:
         def command() -> None:
-            arguments = _parse(main)
-            sys.exit(
-                exit_status(lambda: main(load(config_type, arguments.config, arguments.override)), arguments.debug)
-            )
+            def run() -> None:
+                arguments = _parse(main)
+                main(load(config_type, arguments.config, arguments.override))
+
+            sys.exit(exit_status(run, "--debug" in sys.argv))
 
         command.__doc__ = main.__doc__
         return command
@@ -69,9 +70,14 @@ def _report(error: XMAdapterError) -> int:
     return error.exit_status
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see --help")
+
+
 def _parse(main: Callable[..., None]) -> argparse.Namespace:
     module = sys.modules[main.__module__]
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"python -m {getattr(module.__spec__, 'name', main.__module__)}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -18,6 +18,7 @@ from pydantic import JsonValue
 
 from xmadapter.config import TrackingConfig
 from xmadapter.errors import TrackingError
+from xmadapter.fingerprint import fingerprint
 from xmadapter.ledger import Entry, Ledger
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Tracker:
         self._uri = tracking_uri(config)
         self._experiment = experiment
         self._ledger = ledger
+        self._destination = fingerprint([self._uri, experiment])
         self._experiment_found: str | None = None
         self._runs: dict[str, str] = {}
         self._queue: queue.Queue[Entry | None] = queue.Queue()
@@ -52,7 +54,8 @@ class Tracker:
         self._failure: str | None = None
         delivered = set()
         for entry in ledger.entries():
-            if entry.kind == "delivered":
+            # What another server or experiment has received is sent again: this one does not know those runs.
+            if entry.kind == "delivered" and entry.body["to"] == self._destination:
                 delivered.add(entry.uid)
                 if run := entry.body.get("run"):
                     self._runs[entry.uid.split("/", 1)[1]] = str(run)
@@ -99,9 +102,8 @@ class Tracker:
                     self._stop.wait(_RETRY_S)
                 else:
                     self._failure = None
-                    self._ledger.append(
-                        Entry("delivered", _key(entry), {"run": run, "experiment": self._experiment_id()})
-                    )
+                    receipt = {"to": self._destination, "run": run, "experiment": self._experiment_id()}
+                    self._ledger.append(Entry("delivered", _key(entry), receipt))
                     self._pending -= 1
                     break
 
@@ -137,6 +139,8 @@ class Tracker:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         logging.getLogger("alembic").setLevel(logging.WARNING)
+        # Each retry of a dead server would run into the progress bar; `close` says once what remains.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
         from mlflow import MlflowClient
 
         logging.getLogger("mlflow").setLevel(logging.WARNING)

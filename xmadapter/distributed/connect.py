@@ -2,6 +2,9 @@
 
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ray
 
@@ -28,16 +31,31 @@ def connect(cluster: ClusterConfig) -> None:
         return
     local = cluster.address == "local"
     try:
-        ray.init(
-            address=cluster.address,
-            include_dashboard=False if local else None,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        with _silent_stderr():
+            ray.init(
+                address=cluster.address,
+                include_dashboard=False if local else None,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
     except ConnectionError as error:
         raise RetryLater(
             f"no Ray cluster answers at {cluster.address}; start one, or set cluster.address=local"
         ) from error
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Send what is written to the file descriptor away: Ray's C++ side announces there that it will be quiet."""
+    sys.stderr.flush()
+    kept, away = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(away, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(away)
 
 
 def cores() -> int:
