@@ -78,7 +78,8 @@ def report_sweep(config: ReportConfig) -> WrittenReport:
     report = _report(folder, store, finals, trials)
     page = write_report(report, config.output)
     with _tracker(folder) as tracker:
-        _send_file(folder, tracker, store, page)
+        for name in (page.name, "results.csv", "accuracy.png"):
+            _send_file(folder, tracker, store, page.with_name(name))
     return WrittenReport(page, *mlflow_steps(report))
 
 

@@ -197,6 +197,11 @@ def _run_tuner(trainable: Any, search: StudySearch, trials: int, record: _Record
                 search_alg=search, num_samples=trials, reuse_actors=True, metric=METRIC, mode="max"
             ),
             run_config=tune.RunConfig(
-                storage_path=scratch, callbacks=[record], verbose=0, failure_config=tune.FailureConfig(max_failures=1)
+                storage_path=scratch,
+                callbacks=[record],
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=1),
+                # A finished trial is in the ledger; by default Tune would save it once more.
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
         ).fit()
