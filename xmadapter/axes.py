@@ -13,13 +13,3 @@
 | `dim` | width of the joint image-text space |
 | `points` | hyperparameter settings tried at once |
 """
-
-from jaxtyping import Float, Int, UInt8
-from torch import Tensor
-
-__all__ = ["Features", "Labels", "Logits", "Pixels"]
-
-Pixels = UInt8[Tensor, "batch 3 height width"]
-Features = Float[Tensor, "#seeds batch dim"]
-Logits = Float[Tensor, "seeds batch classes"]
-Labels = Int[Tensor, "#seeds batch"]

@@ -14,7 +14,7 @@ from xmadapter.data.media import (
     read_media,
 )
 from xmadapter.data.parquet import read_parquet
-from xmadapter.data.prompts import clean_class_name, fill_prompts
+from xmadapter.data.prompts import clean_class_name
 from xmadapter.data.samples import INDEX_SCHEMA, SPLITS, Sample, SampleIndex, Split, build_index
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "build_index",
     "clean_class_name",
     "decode_image",
-    "fill_prompts",
     "media_uri",
     "parse_media_uri",
     "read_image_folder",
