@@ -46,7 +46,7 @@ class BundleCard(Frozen):
     shots: int
     seed: int
     protocol: str
-    validation: float = Field(description="Accuracy of this episode on validation images.")
+    validation: float | None = Field(description="Accuracy of this episode on validation images, if there were any.")
     test: Interval | None = Field(
         None, description="Of the method at these shots, over all seeds; None if never tested."
     )
@@ -77,18 +77,20 @@ def export_bundle(
         output: Folder; must not exist.
 
     Raises:
-        ConfigError: The choice has no such seed, or the folder exists.
+        ConfigError: The choice has no such seed or saw the test split, or the folder exists.
         ResourceError: It cannot be written.
     """
+    if choice.protocol == "oracle":
+        raise ConfigError("these hyperparameters were chosen on the test split; sweep with another protocol to export")
     if seed not in choice.seeds:
         raise ConfigError(f"{choice.method} was swept over seeds {list(choice.seeds)}; seed {seed} is none of them")
     target = local_path(output)
     if target.exists():
         raise ConfigError(f"{output} exists and was kept; remove it, or choose another output")
     adapter = refit(data, choice, seeds=(seed,))
-    probe = torch.from_numpy(data.validation.features[:_PROBE_ROWS, 0].copy())
+    probe = torch.from_numpy(data.train.features[:_PROBE_ROWS, 0].copy())
     with torch.no_grad():
-        state = {f"state.{name}": tensor.contiguous() for name, tensor in adapter.state_dict().items()}
+        state = {f"state.{name}": tensor.contiguous().clone() for name, tensor in adapter.state_dict().items()}
         tensors = save({**state, "probe.image": probe, "probe.logits": adapter(probe[None])[0].contiguous()})
     card = BundleCard(
         method=choice.method,
@@ -100,7 +102,7 @@ def export_bundle(
         shots=choice.shots,
         seed=seed,
         protocol=choice.protocol,
-        validation=choice.validation[choice.seeds.index(seed)],
+        validation=choice.validation[choice.seeds.index(seed)] if choice.validation else None,
         test=test,
         plan_fingerprint=manifest.plan_fingerprint,
         split_hash=manifest.split_hash,

@@ -83,7 +83,7 @@ def sample_episode(data: TuningData, *, shots: int, seed: int) -> Episode:
         EpisodeError: A class has fewer training images than `shots`, or no validation image.
     """
     support = _draw(data.train, shots, seed, data.text.class_names, "training")
-    if data.protocol == "full-val":
+    if data.protocol != "fewshot-val":  # all there are: under `no-val` none
         validation = np.argsort(data.validation.labels, kind="stable")
     else:
         validation = _draw(data.validation, min(shots, VALIDATION_SHOTS), seed, data.text.class_names, "validation")

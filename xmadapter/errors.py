@@ -7,7 +7,8 @@
     ├── DataError                       3   a split, index or source image set is malformed
     │   ├── EpisodeError (ValueError)   3   not enough samples for the shots asked
     │   ├── NonFiniteFeature            3   an encoder produced NaN, infinity or a zero norm
-    │   └── AllTrialsFailed             3   no trial of a sweep succeeded
+    │   ├── AllTrialsFailed             3   no trial of a sweep succeeded
+    │   └── NotReproduced               3   a published figure that others found is not found here
     ├── IntegrityError                  4   bytes are not what the manifest or bundle says
     │   ├── StoreIncomplete             4   no manifest, or a shard is missing
     │   └── UnknownVersion              4   written by a newer format
@@ -31,6 +32,7 @@ __all__ = [
     "IntegrityError",
     "MissingExtra",
     "NonFiniteFeature",
+    "NotReproduced",
     "ResourceError",
     "RetryLater",
     "SkipBudgetExceeded",
@@ -92,6 +94,12 @@ class AllTrialsFailed(DataError):
     """No trial of a sweep succeeded; gives the commonest cause once."""
 
     code = "all-trials-failed"
+
+
+class NotReproduced(DataError):
+    """Zero-shot accuracy is not what others found: data, prompts, weights or preprocessing differ from theirs."""
+
+    code = "not-reproduced"
 
 
 class IntegrityError(XMAdapterError):

@@ -19,6 +19,7 @@ from xmadapter.trial import TrialResult, refit
 __all__ = ["FinalResult", "predictions_table", "run_final"]
 
 _CHUNK = 4096
+_COLLAPSE = 0.1
 
 
 class FinalResult(Frozen):
@@ -33,6 +34,12 @@ class FinalResult(Frozen):
     )
     test_rows: int
     seconds: float
+
+    @property
+    def collapsed(self) -> tuple[int, ...]:
+        """Seeds whose accuracy lies more than ten points below the median of all: a mean would hide them."""
+        limit = float(np.median(self.test)) - _COLLAPSE
+        return tuple(seed for seed, share in zip(self.choice.seeds, self.test, strict=True) if share < limit)
 
 
 def run_final(

@@ -71,9 +71,11 @@ def trial_entry(
     if result is not None:
         body["params"] = {"shots": study.shots, **_flat(result.adapter), **_prefixed("solved", result.solved)}
         body["metrics"] = {
-            "accuracy/selection": result.score,
-            "accuracy/validation": result.mean_validation,
-            **{f"seeds/validation_{seed}": value for seed, value in zip(result.seeds, result.validation, strict=True)},
+            **_accuracies(result),
+            **{
+                f"seeds/validation_{seed}": value
+                for seed, value in zip(result.seeds, result.validation, strict=bool(result.validation))
+            },
             "cost/seconds": result.seconds,
             "cost/trained_parameters": result.trained_parameters,
             "cost/stored_kb": result.stored_bytes / 1000,
@@ -87,11 +89,17 @@ def chosen_entry(best: Iterable[TrialResult], studies: Iterable[Study]) -> Entry
     parents = {study.method.title: study.parent for study in studies}
     metrics: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     for result in best:
-        metrics[parents[result.method]][str(result.shots)] = {
-            "accuracy/selection": result.score,
-            "accuracy/validation": result.mean_validation,
-        }
+        metrics[parents[result.method]][str(result.shots)] = _accuracies(result)
     return Entry("chosen", _stamp(), {"metrics": metrics})
+
+
+def _accuracies(result: TrialResult) -> dict[str, float]:
+    """Name the accuracies that choose, and that on validation images where there are any."""
+    validation = result.mean_validation
+    return {
+        "accuracy/selection": result.score,
+        **({} if validation is None else {"accuracy/validation": validation}),
+    }
 
 
 def final_entry(results: Iterable[FinalResult], studies: Iterable[Study], *, looks: int) -> Entry:
@@ -118,12 +126,12 @@ def final_entry(results: Iterable[FinalResult], studies: Iterable[Study], *, loo
 def _note(results: list[FinalResult], looks: int) -> str:
     first = results[0].choice
     rows = "\n".join(
-        f"| {result.choice.shots} | {result.choice.mean_validation:.3f} | {result.interval.estimate:.3f} "
+        f"| {result.choice.shots} | {result.choice.score:.3f} | {result.interval.estimate:.3f} "
         f"| {result.interval.low:.3f} to {result.interval.high:.3f} |"
         for result in sorted(results, key=lambda result: result.choice.shots)
     )
     return (
-        f"### {first.method}\n\n| shots | validation | test | 95 % interval |\n|--:|--:|--:|:-:|\n{rows}\n\n"
+        f"### {first.method}\n\n| shots | selection | test | 95 % interval |\n|--:|--:|--:|:-:|\n{rows}\n\n"
         f"Protocol **{first.protocol}**, {len(first.seeds)} seeds, {results[0].test_rows} test images; interval of the mean over "
         f"seeds by Student's t. The test split was looked at {looks} time{'s' if looks > 1 else ''} in this sweep."
     )

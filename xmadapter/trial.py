@@ -7,12 +7,23 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from pydantic import Field
 
-from xmadapter.adapters import FeatureAdapter, LpPlusPlus, SolvableAdapter, build_adapter
-from xmadapter.config import AdapterConfig, Frozen, SelectionProtocol, SolveRange
+from xmadapter.adapters import FeatureAdapter, FusedAdapter, LpPlusPlus, SolvableAdapter, build_adapter
+from xmadapter.config import AdapterConfig, Frozen, FusedConfig, SelectionProtocol, SolveRange, StandingConfig
 from xmadapter.episodes import EpisodeBatch, sample_episode, stack_episodes
 from xmadapter.evaluation import accuracy
 from xmadapter.features import TuningData
-from xmadapter.training import FOLDS, Diverged, EpochMetrics, fit, fit_lp_plus_plus, fold_episodes, pool, solve
+from xmadapter.training import (
+    FOLDS,
+    Answers,
+    Diverged,
+    EpochMetrics,
+    LeftOut,
+    Validated,
+    fit,
+    fit_lp_plus_plus,
+    fold_episodes,
+    pool,
+)
 
 __all__ = ["TrialConfig", "TrialResult", "refit", "run_trial"]
 
@@ -38,7 +49,7 @@ class TrialResult(Frozen):
     shots: int
     seeds: tuple[int, ...]
     protocol: SelectionProtocol
-    validation: tuple[float, ...] = Field(description="Accuracy in [0, 1], per seed.")
+    validation: tuple[float, ...] = Field(description="Accuracy in [0, 1], per seed; empty where there is no image.")
     validation_rows: int = Field(description="Validation images per seed.")
     held_out: tuple[float, ...] = Field(
         default=(), description="Accuracy per seed on support images, of models fitted without them; empty where none."
@@ -50,20 +61,23 @@ class TrialResult(Frozen):
     seconds: float = Field(description="Wall time, from features to result.")
 
     @property
-    def mean_validation(self) -> float:
-        """Validation accuracy, mean over seeds."""
-        return sum(self.validation) / len(self.validation)
+    def mean_validation(self) -> float | None:
+        """Validation accuracy, mean over seeds; None under `no-val`."""
+        return sum(self.validation) / len(self.validation) if self.validation else None
 
     @property
     def score(self) -> float:
-        """What trials are chosen by: accuracy over validation and held-out images together, mean over seeds."""
+        """What trials are chosen by: accuracy over validation and held-out images together, mean over seeds.
+
+        0 where there is no image to ask: one shot under `no-val`.
+        """
         correct = self.validation_rows * sum(self.validation) + self.held_out_rows * sum(self.held_out)
-        return correct / (self._rows * len(self.seeds))
+        return correct / max(1, self._rows * len(self.seeds))
 
     @property
     def score_error(self) -> float:
         """Standard error of the score, as of independent images."""
-        return math.sqrt(self.score * (1 - self.score) / (self._rows * len(self.seeds)))
+        return math.sqrt(self.score * (1 - self.score) / max(1, self._rows * len(self.seeds)))
 
     @property
     def _rows(self) -> int:
@@ -79,8 +93,8 @@ def run_trial(
 ) -> TrialResult:
     """Draw episodes, build, fit, solve, and measure accuracy on images that no fit has seen.
 
-    Under `fewshot-val` the support is held out fold by fold too, as validation alone cannot tell many settings apart; one shot
-    cannot be divided. What a trained adapter was trained with stands unless the images speak against it (`Points.near`).
+    Under `fewshot-val` and `no-val` the support is held out in turn, as validation alone cannot tell many settings apart; one shot
+    cannot be divided. What an adapter was trained with stands unless the images speak against it (`Points.near`).
 
     Args:
         data: What tuning may see; it holds no test row.
@@ -94,12 +108,11 @@ def run_trial(
     started = time.perf_counter()
     episodes = stack_episodes(data, [sample_episode(data, shots=config.shots, seed=seed) for seed in config.seeds])
     adapter = fit_adapter(data, config.adapter, episodes, on_epoch=on_epoch)
-    asked = [(adapter, episodes)]
-    if data.protocol == "fewshot-val" and config.shots >= FOLDS:
-        folds = fold_episodes(episodes)
-        asked.append((fit_adapter(data, config.adapter, folds), folds))
+    asked: list[Answers] = [Validated(adapter, episodes)]
+    if data.protocol in ("fewshot-val", "no-val") and config.shots >= FOLDS:
+        asked.append(_held_out(data, config.adapter, adapter, episodes))
     solved, solved_points = _settle(asked, config)
-    validation, *held_out = [_accuracy(one, images, seeds=len(config.seeds)) for one, images in asked]
+    validation, *held_out = [_accuracy(one, seeds=len(config.seeds)) for one in asked]
     return TrialResult(
         method=config.method,
         adapter=config.adapter,
@@ -110,7 +123,7 @@ def run_trial(
         validation=validation,
         validation_rows=len(episodes.validation_labels),
         held_out=held_out[0] if held_out else (),
-        held_out_rows=FOLDS * len(asked[1][1].validation_labels) if held_out else 0,
+        held_out_rows=_rows(asked[1], seeds=len(config.seeds)) if held_out else 0,
         solved_points=solved_points,
         trained_parameters=adapter.trained_parameters,
         stored_bytes=adapter.stored_bytes,
@@ -118,26 +131,42 @@ def run_trial(
     )
 
 
-def _settle(asked: Sequence[tuple[FeatureAdapter, EpisodeBatch]], config: TrialConfig) -> tuple[dict[str, float], int]:
+def _held_out(data: TuningData, config: AdapterConfig, adapter: FeatureAdapter, episodes: EpisodeBatch) -> Answers:
+    """Hold out the support: image by image where that needs no other fit, else fold by fold."""
+    if isinstance(adapter, SolvableAdapter) and adapter.held_out_images is not None:
+        return LeftOut(adapter, episodes)
+    folds = fold_episodes(episodes)
+    return Validated(fit_adapter(data, config, folds), folds)
+
+
+def _settle(asked: Sequence[Answers], config: TrialConfig) -> tuple[dict[str, float], int]:
     """Solve over all images together and settle every adapter; what was found, and among how many points."""
-    solvable = [(one, images) for one, images in asked if isinstance(one, SolvableAdapter)]
-    if not config.solve or not solvable:
+    adapters = [one.adapter for one in asked if isinstance(one.adapter, SolvableAdapter)]
+    if not config.solve or not adapters:
         return {}, 0
-    points = pool(*[solve(one, images, config.solve) for one, images in solvable])
-    trained = hasattr(config.adapter, "fit")
-    found = points.near({name: getattr(config.adapter, name) for name in points.names}) if trained else points.best
-    for one, _ in solvable:
-        one.settle(found)
+    points = pool(*[one.points(config.solve) for one in asked])
+    if not points.rows:  # nobody to ask: the configuration stands
+        return {}, 0
+    start = {name: getattr(config.adapter, name) for name in points.names}
+    found = points.near(start) if isinstance(config.adapter, StandingConfig) else points.best
+    for adapter in adapters:
+        adapter.settle(found)
     return found, len(points.values)
 
 
-@torch.no_grad()
-def _accuracy(adapter: FeatureAdapter, images: EpisodeBatch, *, seeds: int) -> tuple[float, ...]:
-    """Score the validation images of episodes, per seed, a mean over folds."""
-    logits = adapter(images.validation)
+def _accuracy(asked: Answers, *, seeds: int) -> tuple[float, ...]:
+    """Score answers, per seed, a mean over folds; empty where there is no image."""
+    logits = asked.logits()
     if not torch.isfinite(logits).all():
         raise Diverged("the trained adapter gives logits that are not finite")
-    return tuple(accuracy(logits, images.validation_labels).reshape(-1, seeds).mean(dim=0).tolist())
+    if not len(asked.labels):
+        return ()
+    return tuple(accuracy(logits, asked.labels).reshape(-1, seeds).mean(dim=0).tolist())
+
+
+def _rows(asked: Answers, *, seeds: int) -> int:
+    """Count the images of one seed, over all folds."""
+    return len(asked.labels) * (len(asked.logits()) // seeds)
 
 
 def fit_adapter(
@@ -149,12 +178,21 @@ def fit_adapter(
 ) -> FeatureAdapter:
     """Build the adapter of a config and train it, where the config says so."""
     adapter = build_adapter(config, episodes, data.text, logit_scale=data.logit_scale)
+    _train(adapter, config, episodes, on_epoch)
+    return adapter
+
+
+def _train(
+    adapter: FeatureAdapter, config: AdapterConfig, episodes: EpisodeBatch, on_epoch: Callable[[EpochMetrics], None]
+) -> None:
+    if isinstance(adapter, FusedAdapter) and isinstance(config, FusedConfig):
+        for part, one in zip(adapter.fused_parts, config.parts, strict=True):
+            _train(part, one.adapter, episodes, on_epoch)
     if isinstance(adapter, LpPlusPlus):
         fit_lp_plus_plus(adapter, episodes, on_epoch=on_epoch)
     fit_config = getattr(config, "fit", None)
     if fit_config is not None:
         fit(adapter, episodes, fit_config, on_epoch=on_epoch)
-    return adapter
 
 
 def refit(data: TuningData, result: TrialResult, *, seeds: tuple[int, ...]) -> FeatureAdapter:

@@ -19,6 +19,8 @@ from xmadapter.config import (
     ClapConfig,
     ClipAdapterConfig,
     FitConfig,
+    FusedConfig,
+    FusedPart,
     GDAConfig,
     LinearProbeConfig,
     LogisticConfig,
@@ -46,6 +48,8 @@ EVERY = [
     TipConfig(),
     GDAConfig(),
     ProKeRConfig(),
+    FusedConfig(),
+    FusedConfig(parts=(FusedPart(adapter=TipFConfig(fit=FEW), weight=0.2),)),
     APEConfig(),
     TIMOConfig(),
     LogisticConfig(),
@@ -78,6 +82,18 @@ def export(store: FeatureStore, choice: TrialResult, output: Path, *, seed: int 
 @pytest.fixture(scope="module")
 def pristine(store: FeatureStore, tmp_path_factory) -> Path:
     return export(store, make_choice(store, TipFConfig(fit=FEW)), tmp_path_factory.mktemp("bundles") / "bundle")
+
+
+def test_what_was_chosen_on_the_test_split_is_not_exported(store: FeatureStore, tmp_path):
+    choice = make_choice(store, TipConfig()).model_copy(update={"protocol": "oracle"})
+    with pytest.raises(ConfigError, match="chosen on the test split"):
+        export(store, choice, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_choice_without_validation_images_says_so(store: FeatureStore, tmp_path):
+    choice = make_choice(store, TipConfig()).model_copy(update={"validation": (), "validation_rows": 0})
+    assert load_bundle(str(export(store, choice, tmp_path / "bundle"))).card.validation is None
 
 
 @pytest.fixture

@@ -7,12 +7,15 @@ import torch
 from jaxtyping import TypeCheckError
 
 from tests.factories import make_encode_plan, make_episodes, make_store, make_test_set, make_tuning_data
+from xmadapter.adapters import SolvableAdapter
 from xmadapter.config import (
     AdapterConfig,
     APEConfig,
     ClapConfig,
     ClipAdapterConfig,
     FitConfig,
+    FusedConfig,
+    FusedPart,
     GDAConfig,
     LinearProbeConfig,
     LogisticConfig,
@@ -30,7 +33,7 @@ from xmadapter.config import (
 )
 from xmadapter.errors import EpisodeError, StoreIncomplete
 from xmadapter.evaluation import accuracy
-from xmadapter.features import TextBank
+from xmadapter.features import FeatureSet, TextBank
 from xmadapter.training import Diverged, EpochMetrics, fold_episodes, pool, solve
 from xmadapter.trial import TrialConfig, fit_adapter, refit, run_trial
 
@@ -41,6 +44,8 @@ EVERY = [
     TipConfig(),
     GDAConfig(),
     ProKeRConfig(),
+    FusedConfig(),
+    FusedConfig(parts=(FusedPart(adapter=TipFConfig(fit=FEW), weight=0.2),)),
     APEConfig(),
     TIMOConfig(),
     LogisticConfig(),
@@ -107,7 +112,7 @@ def test_solving_reaches_at_least_the_configured_point():
     assert (fixed.solved, fixed.solved_points) == ({}, 0)
 
 
-@every
+@pytest.mark.parametrize("adapter", [one for one in EVERY if one != FusedConfig()], ids=lambda config: config.kind)
 def test_held_out_accuracy_is_that_of_a_loop_over_folds(adapter: AdapterConfig):
     result = run_trial(DATA, make_trial(adapter, shots=5, solved=False))
     assert result.held_out_rows == 4 * 2 * 2
@@ -122,6 +127,15 @@ def test_held_out_accuracy_is_that_of_a_loop_over_folds(adapter: AdapterConfig):
         assert result.held_out[place] == pytest.approx(sum(shares) / 2, abs=1e-6)
 
 
+def test_what_leaves_images_out_in_closed_form_answers_for_every_shot():
+    result = run_trial(DATA, make_trial(FusedConfig(), shots=5))
+    episodes = make_episodes(DATA, shots=5, seeds=(1, 2, 3))
+    adapter = refit(DATA, result, seeds=(1, 2, 3))
+    assert isinstance(adapter, SolvableAdapter)
+    expected = accuracy(adapter.held_out_logits(), episodes.labels)
+    assert (result.held_out, result.held_out_rows) == (tuple(expected.tolist()), 20)
+
+
 def test_the_score_counts_validation_and_held_out_images_alike():
     result = run_trial(DATA, make_trial(TipConfig(), shots=5))
     correct = sum(round(16 * score) for score in result.validation + result.held_out)
@@ -130,7 +144,27 @@ def test_the_score_counts_validation_and_held_out_images_alike():
     assert result.score_error == pytest.approx((result.score * (1 - result.score) / (3 * 32)) ** 0.5)
 
 
-@pytest.mark.parametrize(("protocol", "shots"), [("full-val", 4), ("fewshot-val", 1)])
+@every
+def test_without_validation_images_the_support_alone_is_asked(adapter: AdapterConfig):
+    data = make_tuning_data(classes=4, per_class=8, protocol="no-val")
+    empty = FeatureSet(data.train.features[:0, :1], data.train.norms[:0, :1], data.train.labels[:0], ())
+    result = run_trial(replace(data, validation=empty), make_trial(adapter, shots=4))
+    assert (result.validation, result.validation_rows, result.mean_validation) == ((), 0, None)
+    assert result.score == pytest.approx(sum(result.held_out) / 3)
+    assert result.held_out_rows == 16
+
+
+def test_with_nobody_to_ask_a_method_stays_as_it_is_configured():
+    data = make_tuning_data(classes=4, per_class=8, protocol="no-val")
+    empty = FeatureSet(data.train.features[:0, :1], data.train.norms[:0, :1], data.train.labels[:0], ())
+    result = run_trial(replace(data, validation=empty), make_trial(TipConfig(), shots=1))
+    assert (result.solved, result.score, result.score_error) == ({}, 0, 0)
+    again = refit(replace(data, validation=empty), result, seeds=(1, 2, 3))
+    assert isinstance(again, SolvableAdapter)
+    assert again.config == TipConfig()
+
+
+@pytest.mark.parametrize(("protocol", "shots"), [("full-val", 4), ("oracle", 4), ("fewshot-val", 1)])
 def test_one_shot_and_a_whole_validation_split_hold_nothing_out(protocol: SelectionProtocol, shots: int):
     data = make_tuning_data(classes=4, per_class=8, protocol=protocol)
     result = run_trial(data, make_trial(TipFConfig(fit=FEW), shots=shots))

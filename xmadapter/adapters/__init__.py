@@ -5,13 +5,14 @@ from xmadapter.adapters.base import FeatureAdapter, Memory, SolvableAdapter, zer
 from xmadapter.adapters.build import build_adapter, restore_adapter
 from xmadapter.adapters.clap import Clap
 from xmadapter.adapters.clip_adapter import ClipAdapter
+from xmadapter.adapters.fused import FusedAdapter, view_whitening
 from xmadapter.adapters.gda import GDA, Gaussians, fit_gaussians
-from xmadapter.adapters.held_out import ridge_held_out, without_own
 from xmadapter.adapters.linear_probe import LinearProbe
 from xmadapter.adapters.logistic import LogisticRegression, fit_logistic
 from xmadapter.adapters.lp_plus_plus import LpPlusPlus
 from xmadapter.adapters.multimodal import MultiModalAdapter
-from xmadapter.adapters.proker import ProKeR, Ridge, fit_ridge, zero_shot_residual
+from xmadapter.adapters.proker import ProKeR
+from xmadapter.adapters.ridge import Ridge, fit_ridge, zero_shot_residual
 from xmadapter.adapters.task_residual import TaskResidual
 from xmadapter.adapters.timo import TIMO, guided_text, prompt_match, prompt_rows
 from xmadapter.adapters.tip import TipAdapter, cache_votes, sharpened
@@ -24,6 +25,7 @@ __all__ = [
     "ClipAdapter",
     "GDA",
     "FeatureAdapter",
+    "FusedAdapter",
     "Gaussians",
     "LinearProbe",
     "LogisticRegression",
@@ -48,10 +50,9 @@ __all__ = [
     "prompt_match",
     "prompt_rows",
     "restore_adapter",
-    "ridge_held_out",
     "sharpened",
     "surprise",
-    "without_own",
+    "view_whitening",
     "zero_shot_logits",
     "zero_shot_residual",
 ]

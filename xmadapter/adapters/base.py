@@ -95,8 +95,8 @@ class FeatureAdapter(nn.Module, ABC):
     def stored_bytes(self) -> int:
         """Size of everything one seed needs to predict."""
         return sum(
-            (tensor if name in _SHARED else tensor[0]).numel() * tensor.element_size()
-            for name, tensor in (*self.named_parameters(), *self.named_buffers())
+            (tensor if name.rpartition(".")[2] in _SHARED else tensor[0]).numel() * tensor.element_size()
+            for name, tensor in self.state_dict().items()
         )
 
 
@@ -116,6 +116,22 @@ class SolvableAdapter(FeatureAdapter, Generic[Config]):
     def base_logits(self, image: Float[Tensor, "#seeds batch dim"]) -> Float[Tensor, "#seeds batch classes"]:
         """Classify without votes: what `cache_weight` does not multiply."""
         return zero_shot_logits(image, self.text, logit_scale=self.logit_scale)
+
+    @property
+    def held_out_images(self) -> Float[Tensor, "seeds support dim"] | None:
+        """Support images that `held_out_grid` answers for; None where leaving one out needs another fit."""
+        return None
+
+    def held_out_grid(self, grid: Mapping[str, Sequence[float]]) -> Iterator[Float[Tensor, "seeds support classes"]]:
+        """Yield, as `vote_grid`, the votes for each support image of the adapter that was fitted without it."""
+        raise NotImplementedError(f"{type(self).__name__} leaves no image out in closed form")
+
+    def held_out_logits(self) -> Float[Tensor, "seeds support classes"]:
+        """Classify each support image as the adapter that was fitted without it, at the config's parameters."""
+        images = self.held_out_images
+        if images is None:
+            raise ValueError(f"{type(self).__name__} leaves no image out in closed form")
+        return self.base_logits(images) + self.config.cache_weight * next(iter(self.held_out_grid({})))
 
     @abstractmethod
     def vote_grid(

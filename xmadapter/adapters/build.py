@@ -9,6 +9,7 @@ from xmadapter.adapters.ape import APE
 from xmadapter.adapters.base import FeatureAdapter, Memory
 from xmadapter.adapters.clap import Clap
 from xmadapter.adapters.clip_adapter import ClipAdapter
+from xmadapter.adapters.fused import FusedAdapter
 from xmadapter.adapters.gda import GDA
 from xmadapter.adapters.linear_probe import LinearProbe
 from xmadapter.adapters.logistic import LogisticRegression
@@ -25,6 +26,7 @@ from xmadapter.config import (
     APEConfig,
     ClapConfig,
     ClipAdapterConfig,
+    FusedConfig,
     GDAConfig,
     LinearProbeConfig,
     LogisticConfig,
@@ -57,7 +59,8 @@ def build_adapter(
         prompts=torch.tensor(text.features),
         seeds=episodes.seeds,
     )
-    return _construct(config, memory)
+    parts = config.parts if isinstance(config, FusedConfig) else ()
+    return _construct(config, memory, [_construct(part.adapter, memory, []) for part in parts])
 
 
 def restore_adapter(config: AdapterConfig, state: Mapping[str, Tensor], *, seeds: int = 1) -> FeatureAdapter:
@@ -69,15 +72,22 @@ def restore_adapter(config: AdapterConfig, state: Mapping[str, Tensor], *, seeds
     if "text" not in state or "logit_scale" not in state:
         raise RuntimeError("the state has no text classifier")
     text = state["text"]
-    keys = state.get("keys", text.new_zeros(seeds, 1, text.shape[-1]))
+    # Only how many there are counts; the fused adapter keeps wider ones.
+    keys = state.get("keys", text.new_zeros(seeds, 1, text.shape[-1]))[..., : text.shape[-1]]
     labels = state.get("labels", torch.zeros(keys.shape[1], dtype=torch.int64))
     blank = Memory(text, keys, labels, float(state["logit_scale"]), seeds=tuple(range(len(keys))))
-    adapter = _construct(config, blank)
+    parts = []
+    if isinstance(config, FusedConfig):
+        for place, part in enumerate(config.parts):
+            own = f"parts.{place}."
+            inner = {name.removeprefix(own): tensor for name, tensor in state.items() if name.startswith(own)}
+            parts.append(restore_adapter(part.adapter, inner, seeds=seeds))
+    adapter = _construct(config, blank, parts)
     adapter.load_state_dict(dict(state))
     return adapter
 
 
-def _construct(config: AdapterConfig, memory: Memory) -> FeatureAdapter:  # noqa: C901 - one case a kind
+def _construct(config: AdapterConfig, memory: Memory, parts: list[FeatureAdapter]) -> FeatureAdapter:  # noqa: C901 - one case a kind
     match config:
         case ZeroShotConfig():
             return ZeroShot(memory)
@@ -107,3 +117,5 @@ def _construct(config: AdapterConfig, memory: Memory) -> FeatureAdapter:  # noqa
             return MultiModalAdapter(config, memory)
         case LpPlusPlusConfig():
             return LpPlusPlus(config, memory)
+        case FusedConfig():
+            return FusedAdapter(config, memory, parts)

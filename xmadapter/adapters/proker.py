@@ -6,54 +6,16 @@ Logits would leave residuals of tens that the labels hardly change, and probabil
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from xmadapter.adapters.base import Memory, SolvableAdapter
+from xmadapter.adapters.ridge import Ridge, fit_ridge, zero_shot_residual
 from xmadapter.adapters.tip import sharpened
 from xmadapter.config import ProKeRConfig
 
-__all__ = ["ProKeR", "Ridge", "fit_ridge", "zero_shot_residual"]
-
-
-def zero_shot_residual(
-    keys: Float[Tensor, "seeds support dim"], labels: Int[Tensor, " support"], text: Float[Tensor, "classes dim"]
-) -> Float[Tensor, "seeds support classes"]:
-    """Subtract the cosines to the class texts from the one-hot labels: what the support adds to zero-shot."""
-    return F.one_hot(labels, len(text)).to(keys) - keys @ text.mT
-
-
-@dataclass(frozen=True)
-class Ridge:
-    """Kernel ridge regression in the eigenbasis of its kernel, so that every ridge costs one product.
-
-    Args:
-        eigenvalues: Of the kernel matrix, in double precision, as is the rest; at least 0 up to rounding.
-        eigenvectors: One a column.
-        targets: Residuals in the eigenbasis.
-    """
-
-    eigenvalues: Float[Tensor, "seeds support"]
-    eigenvectors: Float[Tensor, "seeds support support"]
-    targets: Float[Tensor, "seeds support classes"]
-
-    def coefficients(self, regularisation: float) -> Float[Tensor, "seeds support classes"]:
-        """Solve (K + λI) c = r for the weight of each support image on each class."""
-        scaled = self.targets / (self.eigenvalues.clamp_min(0) + regularisation)[..., None]
-        return (self.eigenvectors @ scaled).float()
-
-
-def fit_ridge(
-    keys: Float[Tensor, "seeds support dim"], residual: Float[Tensor, "seeds support classes"], *, sharpness: float
-) -> Ridge:
-    """Decompose the kernel matrix of the support; time grows with the support cubed."""
-    keys = keys.double()
-    eigenvalues, eigenvectors = torch.linalg.eigh(sharpened(keys @ keys.mT, sharpness))
-    return Ridge(eigenvalues, eigenvectors, eigenvectors.mT @ residual.double())
+__all__ = ["ProKeR"]
 
 
 class ProKeR(SolvableAdapter[ProKeRConfig]):

@@ -1,11 +1,13 @@
 """Configuration: pydantic values, one YAML grammar, no torch."""
 
-from xmadapter.config.adapters import AdapterConfig, SolvableConfig, TrainedConfig, with_parameters
+from xmadapter.config.adapters import AdapterConfig, SolvableConfig, StandingConfig, TrainedConfig, with_parameters
 from xmadapter.config.base import ClusterConfig, Frozen, SelectionProtocol, TrackingConfig
+from xmadapter.config.benchmark import BenchmarkCell, BenchmarkConfig, BenchmarkSet
 from xmadapter.config.caches import TipConfig, TipFConfig, XMAdapterConfig
 from xmadapter.config.closed_form import APEConfig, GDAConfig, LogisticConfig, ProKeRConfig, TIMOConfig
 from xmadapter.config.data import DataConfig, ImageFolderData, KarpathyData, ParquetData, VideoData, WebDatasetData
 from xmadapter.config.encode import EmbeddedSpec, EncodeConfig, EncoderSpec, ImageConfig, OpenClipSpec, TinySpec
+from xmadapter.config.fused import FusedConfig, FusedPart, PartConfig
 from xmadapter.config.linear import LinearProbeConfig, ZeroShotConfig
 from xmadapter.config.load import load
 from xmadapter.config.space import Choice, FitConfig, Range, SolveRange, SpaceEntry
@@ -15,6 +17,9 @@ from xmadapter.config.trained import ClapConfig, ClipAdapterConfig, LpPlusPlusCo
 __all__ = [
     "APEConfig",
     "AdapterConfig",
+    "BenchmarkCell",
+    "BenchmarkConfig",
+    "BenchmarkSet",
     "Choice",
     "ClapConfig",
     "ClipAdapterConfig",
@@ -27,6 +32,8 @@ __all__ = [
     "ExportConfig",
     "FitConfig",
     "Frozen",
+    "FusedConfig",
+    "FusedPart",
     "GDAConfig",
     "ImageConfig",
     "ImageFolderData",
@@ -38,6 +45,7 @@ __all__ = [
     "MultiModalConfig",
     "OpenClipSpec",
     "ParquetData",
+    "PartConfig",
     "ProKeRConfig",
     "Range",
     "ReportConfig",
@@ -45,6 +53,7 @@ __all__ = [
     "SolvableConfig",
     "SolveRange",
     "SpaceEntry",
+    "StandingConfig",
     "SweepConfig",
     "TIMOConfig",
     "TaskResConfig",

@@ -10,10 +10,11 @@ from pydantic import Field, JsonValue, TypeAdapter
 
 from xmadapter.config.caches import TipConfig, TipFConfig, XMAdapterConfig
 from xmadapter.config.closed_form import APEConfig, GDAConfig, LogisticConfig, ProKeRConfig, TIMOConfig
+from xmadapter.config.fused import FusedConfig
 from xmadapter.config.linear import LinearProbeConfig, ZeroShotConfig
 from xmadapter.config.trained import ClapConfig, ClipAdapterConfig, LpPlusPlusConfig, MultiModalConfig, TaskResConfig
 
-__all__ = ["AdapterConfig", "SolvableConfig", "TrainedConfig", "with_parameters"]
+__all__ = ["AdapterConfig", "SolvableConfig", "StandingConfig", "TrainedConfig", "with_parameters"]
 
 AdapterConfig = Annotated[
     ZeroShotConfig
@@ -30,15 +31,27 @@ AdapterConfig = Annotated[
     | TaskResConfig
     | ClapConfig
     | MultiModalConfig
-    | LpPlusPlusConfig,
+    | LpPlusPlusConfig
+    | FusedConfig,
     Field(discriminator="kind"),
 ]
 TrainedConfig = (
     LinearProbeConfig | TipFConfig | XMAdapterConfig | ClipAdapterConfig | TaskResConfig | ClapConfig | MultiModalConfig
 )
 SolvableConfig = (
-    TipConfig | TipFConfig | XMAdapterConfig | GDAConfig | ProKeRConfig | APEConfig | TIMOConfig | LogisticConfig
+    TipConfig
+    | TipFConfig
+    | XMAdapterConfig
+    | GDAConfig
+    | ProKeRConfig
+    | APEConfig
+    | TIMOConfig
+    | LogisticConfig
+    | FusedConfig
 )
+StandingConfig = TipFConfig | XMAdapterConfig | FusedConfig
+"""Kinds whose solvable values stand unless images speak against them: they were trained with them, or their defaults serve."""
+
 _ADAPTER: TypeAdapter[AdapterConfig] = TypeAdapter(AdapterConfig)
 
 

@@ -8,9 +8,11 @@ from xmadapter.fingerprint import fingerprint
 
 __all__ = ["ClusterConfig", "Frozen", "SelectionProtocol", "TrackingConfig"]
 
-SelectionProtocol = Literal["fewshot-val", "full-val"]
+SelectionProtocol = Literal["fewshot-val", "full-val", "no-val", "oracle"]
 """What hyperparameters are chosen on: `fewshot-val` takes min(shots, 4) validation images a class, as CoOp does;
-`full-val` takes the whole validation split, as most published code does. Neither sees a test label."""
+`full-val` takes the whole validation split, as most published code does; `no-val` takes the support alone, as CLAP does.
+None of them sees a test label. `oracle` chooses on the test split, as Tip-Adapter's code does on ImageNet: it reproduces published
+numbers, is marked wherever it shows, and nothing it chose can be exported."""
 
 
 class Frozen(BaseModel):

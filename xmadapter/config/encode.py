@@ -71,6 +71,12 @@ class EncodeConfig(Frozen):
     prompts: tuple[str, ...] = Field(
         default=(), description="Templates; {} is the class name. Empty: the data set's own, or 'a photo of a {}.'."
     )
+    images_per_class: int | None = Field(
+        default=None,
+        ge=1,
+        description="Training images a class that are encoded, and as many for validation, chosen by a hash of their ids; "
+        "empty: all. Test images are never left out.",
+    )
     views: int = Field(
         default=10, ge=0, le=1000, description="Augmented views of each training image, beside the test transform."
     )

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from xmadapter.errors import DataError, some
 from xmadapter.fingerprint import fingerprint
+from xmadapter.seeding import derive_seed
 
 __all__ = [
     "INDEX_SCHEMA",
@@ -102,6 +103,27 @@ class SampleIndex:
     def select(self, split: Split) -> "SampleIndex":
         """Keep the rows of one split, with the same class names."""
         return SampleIndex(self.table.filter(pc.field("split") == split), self.class_names)
+
+    def thin(self, images_per_class: int) -> "SampleIndex":
+        """Keep at most so many training and as many validation images of each class, and all test images.
+
+        Images are ranked by a hash of their id, so a larger number keeps those of a smaller one, and no other image changes
+        whether one is kept.
+
+        Raises:
+            DataError: The index has no classes.
+        """
+        if not self.class_names:
+            raise DataError("images_per_class thins out classes, and data of captions has none; leave it empty")
+        rank = np.array([derive_seed("thin", sample_id) for sample_id in self.table["sample_id"].to_pylist()], np.int64)
+        split = self.table["split"].combine_chunks().indices.to_numpy()
+        label = self.table["label"].to_numpy()
+        order = np.lexsort((rank, label, split))
+        starts = np.flatnonzero(np.diff(split[order], prepend=-1) | np.diff(label[order], prepend=-1))
+        place = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+        kept = np.empty(len(order), bool)
+        kept[order] = place < images_per_class
+        return SampleIndex(self.table.filter(pa.array(kept | (split == SPLITS.index("test")))), self.class_names)
 
     @property
     def fingerprint(self) -> str:

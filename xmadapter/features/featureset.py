@@ -58,7 +58,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class TuningData:
-    """All that a trial may see; it holds no test row, by type."""
+    """All that a trial may see. It holds no test row, but under the protocol `oracle`, whose validation is the test split.
+
+    Without validation under `no-val`.
+    """
 
     protocol: SelectionProtocol
     train: FeatureSet

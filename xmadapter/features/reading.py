@@ -1,5 +1,7 @@
 """Reading a committed feature store, with every byte checked before a value is used."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 
@@ -12,6 +14,14 @@ from xmadapter.fingerprint import sha256_file
 from xmadapter.storage import fetch, join, list_names, move
 
 __all__ = ["FeatureStore", "open_features", "read_shard"]
+
+_CHOSEN_ON: Mapping[SelectionProtocol, tuple[str, ...]] = {
+    "fewshot-val": ("validation",),
+    "full-val": ("validation",),
+    "no-val": (),
+    "oracle": ("test",),
+}
+"""Splits whose labels choose, beside the support."""
 
 
 def open_features(root: str, version: int | None = None) -> "FeatureStore":
@@ -60,16 +70,17 @@ class FeatureStore:
         return Provenance(manifest.plan_fingerprint, manifest.recipe.encoder.fingerprint, manifest.split_hash)
 
     def tuning(self, protocol: SelectionProtocol) -> TuningData:
-        """Read what tuning may see: train and validation images and the text. Opens no test shard.
+        """Read what tuning may see: train and validation images and the text. Opens no test shard, but for `oracle`.
 
         Raises:
-            DataError: The store has no validation images.
+            DataError: The store has no images to choose on.
             IntegrityError: A shard is missing or its bytes changed.
         """
-        validation = self._images("validation")
-        if not len(validation):
+        validation = self._images(*_CHOSEN_ON[protocol])
+        if _CHOSEN_ON[protocol] and not len(validation):
             raise DataError(
-                f"{self.root} has no validation images, which protocol {protocol} chooses on; add a validation split"
+                f"{self.root} has no {_CHOSEN_ON[protocol][0]} images, which protocol {protocol} chooses on; add some, "
+                "or take the protocol no-val"
             )
         return TuningData(
             protocol, self._images("train"), validation, self._texts(), self.manifest.logit_scale, self.provenance
@@ -84,10 +95,11 @@ class FeatureStore:
         schema = image_schema if info.modality == "image" else text_schema
         return read_shard(self.root, info, schema(self.manifest.dim))
 
-    def _images(self, split: str) -> FeatureSet:
+    def _images(self, *splits: str) -> FeatureSet:
+        """Read one split, or no image at all."""
         manifest = self.manifest
-        tables = [self.read(info) for info in manifest.of(split)]
-        views = 1 + manifest.recipe.views if split == "train" else 1
+        tables = [self.read(info) for split in splits for info in manifest.of(split)]
+        views = 1 + manifest.recipe.views if splits == ("train",) else 1
         table = pa.concat_tables(tables) if tables else image_schema(manifest.dim).empty_table()
         firsts = table.select(["sample_id", "label"]).take(pa.array(np.arange(0, table.num_rows, views)))
         ids = np.array(firsts["sample_id"].to_pylist(), dtype=object)

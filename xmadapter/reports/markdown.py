@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+from xmadapter.final import FinalResult
 from xmadapter.reports.facts import headline, interval_notes, looks_sentence, mlflow_steps, provenance, skips, summary
 from xmadapter.reports.grid import Grid
 from xmadapter.reports.paired import Paired, by_pair, losses, paired_cell
@@ -10,7 +11,7 @@ from xmadapter.reports.report import Report
 from xmadapter.reports.tables import accuracy_cell, setting_line
 from xmadapter.reports.wording import percent, shots_title, visible
 
-__all__ = ["accuracy_markdown", "paired_markdown", "render_markdown"]
+__all__ = ["accuracy_markdown", "escaped", "paired_markdown", "render_markdown", "table_markdown"]
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
 
@@ -20,13 +21,18 @@ def render_markdown(report: Report) -> str:
     grid = report.grid
     command, steps = mlflow_steps(report)
     sections = [
-        f"# {_escaped(report.title)}",
-        _escaped(headline(grid)),
-        _escaped(summary(report)),
-        _escaped(looks_sentence(report.looks)),
+        f"# {escaped(report.title)}",
+        *(
+            ["**Protocol oracle: chosen on the test split; these accuracies are too high.**"]
+            if grid.protocol == "oracle"
+            else []
+        ),
+        escaped(headline(grid)),
+        escaped(summary(report)),
+        escaped(looks_sentence(report.looks)),
         "![Test accuracy over shots](accuracy.png)",
         "## Test accuracy in %",
-        f"In brackets: validation accuracy. {_escaped(setting_line(grid))}",
+        f"In brackets: validation accuracy. {escaped(setting_line(grid))}",
         accuracy_markdown(grid),
         *(["## Differences in percent points", paired_markdown(report.pairs)] if report.pairs else []),
         "## Where methods lose to the linear probe",
@@ -38,7 +44,7 @@ def render_markdown(report: Report) -> str:
         *([_bullets(skips(report.manifest))] if report.manifest.skipped else []),
         "## Compare in MLflow",
         f"    {command}",
-        _escaped(steps),
+        escaped(steps),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -48,21 +54,23 @@ def accuracy_markdown(grid: Grid) -> str:
     rows = []
     for method in grid.methods:
         finals = [grid.at(method, shots) for shots in grid.shots]
-        cells = [
-            f"{accuracy_cell(final)} ({percent(final.choice.mean_validation)})" if final else "" for final in finals
-        ]
-        rows.append([_escaped(method), *cells])
-    return _table(["method", *map(shots_title, grid.shots)], rows)
+        rows.append([escaped(method), *(_accuracies(final) if final else "" for final in finals)])
+    return table_markdown(["method", *map(shots_title, grid.shots)], rows)
+
+
+def _accuracies(final: FinalResult) -> str:
+    validation = final.choice.mean_validation
+    return accuracy_cell(final) if validation is None else f"{accuracy_cell(final)} ({percent(validation)})"
 
 
 def paired_markdown(pairs: Sequence[Paired]) -> str:
     """Lay out differences, one row per pair of methods, one column per shot count; bold where the interval excludes 0."""
     shots = sorted({pair.shots for pair in pairs})
     rows = [
-        [f"{_escaped(method)} minus {_escaped(reference)}", *(_bold(cells.get(count)) for count in shots)]
+        [f"{escaped(method)} minus {escaped(reference)}", *(_bold(cells.get(count)) for count in shots)]
         for (method, reference), cells in by_pair(pairs).items()
     ]
-    return _table(["difference", *map(shots_title, shots)], rows)
+    return table_markdown(["difference", *map(shots_title, shots)], rows)
 
 
 def _bold(pair: Paired | None) -> str:
@@ -71,15 +79,16 @@ def _bold(pair: Paired | None) -> str:
     return f"**{paired_cell(pair)}**" if pair.verdict in {"above", "below"} else paired_cell(pair)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lay out a table of escaped cells, the first column to the left, the others to the right."""
     rule = ["---", *["--:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
 
 
 def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {_escaped(line)}" for line in lines)
+    return "\n".join(f"- {escaped(line)}" for line in lines)
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Take their meaning from the characters that Markdown and HTML read."""
     return _SPECIAL.sub(r"\\\1", visible(text))

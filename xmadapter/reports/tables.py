@@ -21,6 +21,7 @@ COMPARISON_SCHEMA = pa.schema(
         ("protocol", pa.string()),
         ("shots", pa.int32()),
         ("seeds", pa.int32()),
+        ("selection_mean", pa.float64()),
         ("validation_mean", pa.float64()),
         ("test_mean", pa.float64()),
         ("test_low", pa.float64()),
@@ -56,7 +57,7 @@ def comparison(finals: Sequence[FinalResult]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=COMPARISON_SCHEMA)
 
 
-def _row(final: FinalResult) -> dict[str, str | float]:
+def _row(final: FinalResult) -> dict[str, str | float | None]:
     choice = final.choice
     return {
         "method": visible(choice.method),
@@ -86,10 +87,15 @@ def accuracy_cell(final: FinalResult) -> str:
     return f"{percent(final.interval.estimate)} {half_width(final.interval)}".strip()
 
 
+def protocol_name(grid: Grid) -> str:
+    """Name the protocol, and what is wrong with it where something is."""
+    return "oracle (chosen on the test split)" if grid.protocol == "oracle" else grid.protocol
+
+
 def setting_line(grid: Grid) -> str:
     """Say how the numbers of a table were measured."""
     seeds = "seed" if len(grid.seeds) == 1 else "seeds"
-    return f"Protocol {grid.protocol}; {seeds} {listed(grid.seeds)}; {count_of(grid.test_rows, 'test image')}."
+    return f"Protocol {protocol_name(grid)}; {seeds} {listed(grid.seeds)}; {count_of(grid.test_rows, 'test image')}."
 
 
 def summary_table(finals: Sequence[FinalResult]) -> str:
@@ -124,11 +130,15 @@ def summary_table(finals: Sequence[FinalResult]) -> str:
 
 
 def _terminal_cell(final: FinalResult | None) -> str:
-    return f"{accuracy_cell(final)}\nval {percent(final.choice.mean_validation)}" if final else "-"
+    if final is None:
+        return "-"
+    validation = final.choice.mean_validation
+    return accuracy_cell(final) if validation is None else f"{accuracy_cell(final)}\nval {percent(validation)}"
 
 
 def _meaning(grid: Grid) -> str:
+    below = "" if grid.finals[0].choice.mean_validation is None else "; below it validation accuracy"
     if len(grid.seeds) == 1:
-        return "Test accuracy in %, of one seed; below it validation accuracy."
+        return f"Test accuracy in %, of one seed{below}."
     level = f"{100 * grid.finals[0].interval.level:.0f}"
-    return f"Test accuracy in %, mean ± half the {level} % t-interval over seeds; below it validation accuracy."
+    return f"Test accuracy in %, mean ± half the {level} % t-interval over seeds{below}."

@@ -6,7 +6,7 @@ all there is to know.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -19,7 +19,7 @@ from xmadapter.adapters import SolvableAdapter
 from xmadapter.config import SolveRange
 from xmadapter.episodes import EpisodeBatch
 
-__all__ = ["Points", "correct_counts", "grid_values", "pool", "solve"]
+__all__ = ["Points", "correct_counts", "grid_values", "pool", "solve", "solve_held_out"]
 
 _CHUNK = 1 << 20
 """Votes held at once, in numbers: 4 MiB, so that a search over 50,000 queries stays in cache-sized pieces."""
@@ -85,7 +85,7 @@ def pool(first: Points, *others: Points) -> Points:
     for other in others:
         folds = other.accuracy.reshape(-1, seeds, points)
         correct, rows = correct + other.rows * folds.sum(axis=0), rows + other.rows * len(folds)
-    return Points(first.names, first.values, correct / rows, rows)
+    return Points(first.names, first.values, correct / max(1, rows), rows)
 
 
 def correct_counts(
@@ -140,18 +140,64 @@ def solve(adapter: SolvableAdapter, episodes: EpisodeBatch, grid: Mapping[str, S
     Returns:
         The table of all points, equal to what a loop over points computes.
     """
-    # The order in which `vote_grid` walks, whatever the order of the file.
-    values = {name: grid_values(grid[name]) for name in adapter.config.solvable if name in grid}
-    weights = values.pop("cache_weight", [adapter.config.cache_weight])
-    inner = list(product(*values.values()))
-    counts = torch.zeros(len(episodes.seeds), len(inner), len(weights), dtype=torch.int64)
+    values, weights = _axes(adapter, grid)
     rows = len(episodes.validation_labels)
+    counts = _no_counts(len(episodes.seeds), values, weights)
     step = max(1, _CHUNK // (len(episodes.seeds) * max(len(episodes.labels), len(adapter.text))))
     for start in range(0, rows, step):
         image, labels = episodes.validation[:, start : start + step], episodes.validation_labels[start : start + step]
-        base = adapter.base_logits(image)
-        for point, votes in enumerate(adapter.vote_grid(image, values)):
-            counts[:, point] += correct_counts(base, votes, labels, torch.tensor(weights))
-    settings = np.array([(*point, weight) for point in inner for weight in weights])
-    accuracy = counts.flatten(1).numpy() / rows if rows else np.full((len(counts), math.prod(counts.shape[1:])), np.nan)
+        _count(counts, adapter.base_logits(image), adapter.vote_grid(image, values), labels, weights)
+    return _points(counts, values, weights, rows)
+
+
+@torch.no_grad()
+def solve_held_out(adapter: SolvableAdapter, episodes: EpisodeBatch, grid: Mapping[str, SolveRange]) -> Points:
+    """Evaluate an adapter on its own support, each image left out in closed form.
+
+    Args:
+        adapter: Over the support of these episodes, able to leave images out; not changed.
+        episodes: What it was built from.
+        grid: As of `solve`.
+
+    Raises:
+        ValueError: The adapter cannot: its `held_out_images` is None.
+    """
+    images = adapter.held_out_images
+    if images is None:
+        raise ValueError(f"{type(adapter).__name__} leaves no image out in closed form")
+    values, weights = _axes(adapter, grid)
+    counts = _no_counts(len(episodes.seeds), values, weights)
+    _count(counts, adapter.base_logits(images), adapter.held_out_grid(values), episodes.labels, weights)
+    return _points(counts, values, weights, len(episodes.labels))
+
+
+def _axes(adapter: SolvableAdapter, grid: Mapping[str, SolveRange]) -> tuple[dict[str, list[float]], list[float]]:
+    """Split a grid into what `vote_grid` walks, in its order whatever that of the file, and the cache weights."""
+    values = {name: grid_values(grid[name]) for name in adapter.config.solvable if name in grid}
+    weights = values.pop("cache_weight", [adapter.config.cache_weight])
+    return values, weights
+
+
+def _no_counts(
+    seeds: int, values: Mapping[str, list[float]], weights: list[float]
+) -> Int[Tensor, "seeds inner weights"]:
+    return torch.zeros(seeds, math.prod(map(len, values.values())), len(weights), dtype=torch.int64)
+
+
+def _count(
+    counts: Int[Tensor, "seeds inner weights"],
+    base: Float[Tensor, "#seeds batch classes"],
+    grid: Iterable[Float[Tensor, "seeds batch classes"]],
+    labels: Int[Tensor, " batch"],
+    weights: list[float],
+) -> None:
+    for point, votes in enumerate(grid):
+        counts[:, point] += correct_counts(base, votes, labels, torch.tensor(weights))
+
+
+def _points(
+    counts: Int[Tensor, "seeds inner weights"], values: Mapping[str, list[float]], weights: list[float], rows: int
+) -> Points:
+    settings = np.array([(*point, weight) for point in product(*values.values()) for weight in weights])
+    accuracy = counts.flatten(1).numpy() / max(1, rows)  # without images 0 everywhere, and `rows` says so
     return Points((*values, "cache_weight"), settings, accuracy, rows)

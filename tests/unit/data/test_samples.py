@@ -136,3 +136,39 @@ def test_the_fingerprint_follows_the_class_names() -> None:
 def test_a_moved_data_set_keeps_its_fingerprint() -> None:
     moved = build_index([row._replace(media=f"/elsewhere/{row.media}") for row in ROWS], CLASSES)
     assert moved.fingerprint == build_index(ROWS, CLASSES).fingerprint
+
+
+def _many(ids: range, *, captions: bool = False) -> SampleIndex:
+    splits = ("train", "train", "validation", "test")
+    rows = [
+        Sample(f"{number:03d}", splits[number % 4], "m.jpg", -1 if captions else number // 4 % 2, ("a dog",))
+        for number in ids
+    ]
+    return build_index(rows, () if captions else CLASSES)
+
+
+def test_thinning_leaves_so_many_of_each_class_and_every_test_image() -> None:
+    thinned = _many(range(80)).thin(3)
+    assert thinned.counts() == {
+        "train": {"cat": 3, "dog": 3},
+        "validation": {"cat": 3, "dog": 3},
+        "test": {"cat": 10, "dog": 10},
+    }
+
+
+def test_thinning_to_more_keeps_what_thinning_to_fewer_kept() -> None:
+    ids = [set(_many(range(80)).thin(count).table["sample_id"].to_pylist()) for count in (1, 4, 7, 100)]
+    assert ids[0] < ids[1] < ids[2] < ids[3] == {f"{number:03d}" for number in range(80)}
+
+
+def test_thinning_keeps_no_other_images_for_new_ones_of_another_class() -> None:
+    few = _many(range(80)).thin(2).table
+    dogs = build_index([Sample(f"x{n}", "train", "m.jpg", 1) for n in range(9)], CLASSES).table
+    more = SampleIndex(pa.concat_tables([_many(range(80)).table, dogs]), CLASSES).thin(2).table
+    kept = [{row["sample_id"] for row in table.to_pylist() if row["label"] == 0} for table in (few, more)]
+    assert kept[0] == kept[1]
+
+
+def test_captions_have_no_classes_to_thin_out() -> None:
+    with pytest.raises(DataError, match="images_per_class"):
+        _many(range(8), captions=True).thin(1)

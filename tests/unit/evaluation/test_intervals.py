@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from xmadapter.evaluation import paired_interval, seed_interval, wilson_interval
+from xmadapter.evaluation import image_interval, paired_interval, seed_interval, wilson_interval
 
 SCORES = [0.71, 0.74, 0.69, 0.77]
 
@@ -47,3 +47,22 @@ def test_a_paired_interval_needs_the_same_episodes():
 def test_the_wilson_interval_of_ten_images(correct: int, low: float, high: float):
     interval = wilson_interval(correct, 10)  # bounds from Brown, Cai and DasGupta's formula by hand
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_the_image_interval_of_one_seed_is_nearly_wilsons():
+    right = np.zeros((1, 400))
+    right[0, :280] = 1
+    interval, wilson = image_interval(right), wilson_interval(280, 400)
+    assert interval.estimate == pytest.approx(0.7)
+    assert (interval.low, interval.high) == pytest.approx((wilson.low, wilson.high), abs=0.01)
+
+
+def test_seeds_on_the_same_images_add_no_images():
+    right = (np.random.default_rng(0).random((1, 300)) < 0.6).astype(float)
+    alone, copied = image_interval(right), image_interval(np.repeat(right, 5, axis=0))
+    assert (alone.low, alone.high) == (copied.low, copied.high)
+
+
+def test_images_that_are_all_alike_have_no_spread():
+    interval = image_interval(np.ones((2, 50)))
+    assert interval.low == interval.estimate == interval.high == 1

@@ -266,6 +266,22 @@ def test_a_store_without_validation_images_says_what_is_missing(tmp_path):
         open_features(str(tmp_path)).tuning("fewshot-val")
 
 
+def test_without_validation_no_other_split_is_opened(tmp_path):
+    make_store(tmp_path, make_encode_plan(make_samples(splits=("train", "test"))))
+    store = open_features(str(tmp_path))
+    for info in store.manifest.of("test"):
+        (tmp_path / "shards" / info.name).unlink()
+    data = store.tuning("no-val")
+    assert (len(data.validation), data.validation.features.shape[1:]) == (0, (1, 8))
+    assert len(data.train) == 18
+
+
+def test_the_oracle_and_it_alone_chooses_on_the_test_split(store: FeatureStore):
+    test = store.test().data
+    assert store.tuning("oracle").validation.ids == test.ids
+    assert not {*store.tuning("full-val").validation.ids} & {*test.ids}
+
+
 def test_a_quarantined_shard_can_be_written_again(store: FeatureStore):
     info = store.manifest.shards[0]
     path_of(store, info).write_bytes(b"")

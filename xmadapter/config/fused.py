@@ -1,0 +1,71 @@
+"""The fused adapter: a ridge that ignores what augmentation changes, and any other methods added to it."""
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from xmadapter.config.base import Frozen
+from xmadapter.config.caches import TipConfig, TipFConfig, XMAdapterConfig
+from xmadapter.config.closed_form import APEConfig, GDAConfig, LogisticConfig, ProKeRConfig, TIMOConfig
+from xmadapter.config.linear import LinearProbeConfig
+from xmadapter.config.space import SolveRange, SpaceEntry
+from xmadapter.config.trained import ClapConfig, ClipAdapterConfig, LpPlusPlusConfig, MultiModalConfig, TaskResConfig
+
+__all__ = ["FusedConfig", "FusedPart", "PartConfig"]
+
+PartConfig = Annotated[
+    LinearProbeConfig
+    | TipConfig
+    | TipFConfig
+    | GDAConfig
+    | ProKeRConfig
+    | APEConfig
+    | TIMOConfig
+    | LogisticConfig
+    | XMAdapterConfig
+    | ClipAdapterConfig
+    | TaskResConfig
+    | ClapConfig
+    | MultiModalConfig
+    | LpPlusPlusConfig,
+    Field(discriminator="kind"),
+]
+
+
+class FusedPart(Frozen):
+    """A method that is added: `weight` times what it changes about zero-shot."""
+
+    adapter: PartConfig
+    weight: float = Field(default=1.0, ge=0, description="0 leaves the part out.")
+
+
+class FusedConfig(Frozen):
+    """Fused adapter (ours): zero-shot, a kernel ridge in two feature spaces, and any parts; each term has a neutral value."""
+
+    kind: Literal["fused"] = "fused"
+    cache_weight: float = Field(default=1.0, ge=0, description="Share of the ridge's correction; 0 leaves it out.")
+    sharpness: float = Field(default=1.0, gt=0, description="Kernel sharpness; beta.")
+    regularisation: float = Field(default=0.3, gt=0, description="Ridge, lambda.")
+    power: float = Field(
+        default=0.7,
+        gt=0,
+        le=1,
+        description="Exponent of every channel's magnitude, which evens them out; 1 is neutral.",
+    )
+    view_shrinkage: float | None = Field(
+        default=0.2,
+        gt=0,
+        le=1,
+        description="How far the covariance of augmented views is drawn to a multiple of the identity before a second copy of the "
+        "features is whitened by it; null leaves the copy out.",
+    )
+    parts: tuple[FusedPart, ...] = ()
+    title: ClassVar[str] = "Fused adapter"
+    solvable: ClassVar[tuple[str, ...]] = ("sharpness", "regularisation", "cache_weight")
+    default_solve: ClassVar[Mapping[str, SolveRange]] = {
+        "sharpness": SolveRange(low=0.25, high=4, points=5, log=True),
+        "regularisation": SolveRange(low=0.01, high=10, points=7, log=True),
+    }
+    default_space: ClassVar[Mapping[str, SpaceEntry]] = {}
+    default_trials: ClassVar[int] = 1
