@@ -38,7 +38,7 @@ class FinalResult(Frozen):
     @property
     def collapsed(self) -> tuple[int, ...]:
         """Seeds whose accuracy lies more than ten points below the median of all: a mean would hide them."""
-        limit = float(np.median(self.test)) - _COLLAPSE
+        limit = float(np.median(self.test)) - _COLLAPSE - 1e-9  # exactly ten points, up to rounding, are not more
         return tuple(seed for seed, share in zip(self.choice.seeds, self.test, strict=True) if share < limit)
 
 

@@ -12,7 +12,7 @@ from xmadapter.adapters.logistic import LogisticRegression, fit_logistic
 from xmadapter.adapters.lp_plus_plus import LpPlusPlus
 from xmadapter.adapters.multimodal import MultiModalAdapter
 from xmadapter.adapters.proker import ProKeR
-from xmadapter.adapters.ridge import Ridge, fit_ridge, zero_shot_residual
+from xmadapter.adapters.ridge import MOST_ROWS, Ridge, condensed, fit_ridge, zero_shot_residual
 from xmadapter.adapters.task_residual import TaskResidual
 from xmadapter.adapters.timo import TIMO, guided_text, prompt_match, prompt_rows
 from xmadapter.adapters.tip import TipAdapter, cache_votes, sharpened
@@ -30,6 +30,7 @@ __all__ = [
     "LinearProbe",
     "LogisticRegression",
     "LpPlusPlus",
+    "MOST_ROWS",
     "Memory",
     "MultiModalAdapter",
     "ProKeR",
@@ -43,6 +44,7 @@ __all__ = [
     "build_adapter",
     "cache_votes",
     "channel_scores",
+    "condensed",
     "fit_gaussians",
     "fit_logistic",
     "fit_ridge",

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from xmadapter.adapters.base import FeatureAdapter, Memory, SolvableAdapter
-from xmadapter.adapters.ridge import Ridge, fit_ridge, zero_shot_residual
+from xmadapter.adapters.ridge import Ridge, condensed, fit_ridge, zero_shot_residual
 from xmadapter.adapters.tip import sharpened
 from xmadapter.config import FusedConfig
 
@@ -65,7 +65,8 @@ class FusedAdapter(SolvableAdapter[FusedConfig]):
         super().__init__(memory)
         self.config = config
         self.parts = nn.ModuleList(parts)
-        keys, views, dim = memory.keys, memory.views, memory.text.shape[-1]
+        views, dim = memory.views, memory.text.shape[-1]
+        keys, labels = condensed(memory.keys, memory.labels)
         self.register_buffer("centre", keys.new_zeros(len(keys), 1, dim))
         if config.view_shrinkage is not None:
             self.register_buffer("whitening", torch.eye(dim).to(keys).repeat(len(keys), 1, 1))
@@ -76,7 +77,8 @@ class FusedAdapter(SolvableAdapter[FusedConfig]):
             self.centre = keys.mean(dim=1, keepdim=True)
             if config.view_shrinkage is not None:
                 self.whitening = view_whitening(views, shrinkage=config.view_shrinkage)
-            self._queries, self._residual = views[:, :, 0], zero_shot_residual(keys, memory.labels, memory.text)
+            self._residual = zero_shot_residual(keys, labels, memory.text)
+            self._queries = views[:, :, 0] if len(labels) == len(memory.labels) else None
         self.register_buffer("keys", self._embedded(keys))  # in the space of the kernel
         self.register_buffer("coefficients", keys.new_zeros(*keys.shape[:2], len(memory.text)))
         self.coefficients = self._solved(config.sharpness, config.regularisation)
@@ -113,7 +115,7 @@ class FusedAdapter(SolvableAdapter[FusedConfig]):
     @property
     def held_out_images(self) -> Float[Tensor, "seeds support dim"] | None:
         """The support in the view in which queries come, where it can be left out image by image: without trained parts."""
-        return None if self.config.parts else self._queries
+        return None if self.config.parts else self._queries  # nor where shots were averaged
 
     def held_out_grid(self, grid: Mapping[str, Sequence[float]]) -> Iterator[Float[Tensor, "seeds support classes"]]:
         """Yield, as `vote_grid`, the correction of each support image by the ridge that was fitted without it."""

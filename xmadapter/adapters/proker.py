@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from xmadapter.adapters.base import Memory, SolvableAdapter
-from xmadapter.adapters.ridge import Ridge, fit_ridge, zero_shot_residual
+from xmadapter.adapters.ridge import Ridge, condensed, fit_ridge, zero_shot_residual
 from xmadapter.adapters.tip import sharpened
 from xmadapter.config import ProKeRConfig
 
@@ -32,12 +32,13 @@ class ProKeR(SolvableAdapter[ProKeRConfig]):
     def __init__(self, config: ProKeRConfig, memory: Memory) -> None:
         super().__init__(memory)
         self.config = config
-        self.register_buffer("keys", memory.keys)
-        self.register_buffer("coefficients", memory.keys.new_zeros(*memory.keys.shape[:2], len(memory.text)))
+        keys, labels = condensed(memory.keys, memory.labels)
+        self.register_buffer("keys", keys)
+        self.register_buffer("coefficients", keys.new_zeros(*keys.shape[:2], len(memory.text)))
         self._residual: Tensor | None = None
         self._ridges: dict[float, Ridge] = {}
         if memory.views is not None:
-            self._residual = zero_shot_residual(memory.keys, memory.labels, memory.text)
+            self._residual = zero_shot_residual(keys, labels, memory.text)
             self.coefficients = self._solved(config.sharpness, config.regularisation)
 
     def settle(self, parameters: Mapping[str, float]) -> None:

@@ -9,7 +9,28 @@ from torch import Tensor
 
 from xmadapter.adapters.tip import sharpened
 
-__all__ = ["Ridge", "fit_ridge", "zero_shot_residual"]
+__all__ = ["MOST_ROWS", "Ridge", "condensed", "fit_ridge", "zero_shot_residual"]
+
+MOST_ROWS = 4096
+"""Rows of a kernel matrix that is decomposed: its time grows with their cube, and 4096 take about half a minute a seed."""
+
+
+def condensed(
+    keys: Float[Tensor, "seeds support dim"], labels: Int[Tensor, " support"], *, most: int = MOST_ROWS
+) -> tuple[Float[Tensor, "seeds rows dim"], Int[Tensor, " rows"]]:
+    """Average shots of a class in groups of one size, normalised again, until there are few enough rows; few are left as they are.
+
+    Args:
+        keys: Support image features, grouped by class.
+        labels: Their classes, as many rows of each.
+        most: Rows to end with, unless there are more classes.
+    """
+    if len(labels) <= most:
+        return keys, labels
+    shots = len(labels) // len(labels.unique())
+    size = next((size for size in range(2, shots) if shots % size == 0 and len(labels) // size <= most), shots)
+    grouped = keys.unflatten(1, (-1, size)).mean(dim=2)
+    return F.normalize(grouped, dim=-1), labels[::size]
 
 
 def zero_shot_residual(

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tests.factories import make_episodes, make_tuning_data
-from xmadapter.adapters import fit_ridge, sharpened, zero_shot_residual
+from xmadapter.adapters import condensed, fit_ridge, sharpened, zero_shot_residual
 
 DATA = make_tuning_data(classes=3, per_class=8, views=3)
 EPISODES = make_episodes(DATA, shots=3)
@@ -36,3 +37,20 @@ def test_an_image_that_is_left_out_does_not_know_its_label():
     first, second = ridge.held_out(affinity, 0.1), changed.held_out(affinity, 0.1)
     torch.testing.assert_close(first[:, 4], second[:, 4], atol=1e-4, rtol=0)
     assert (first[:, 3] - second[:, 3]).abs().min() > 1e-3
+
+
+def test_few_rows_are_left_as_they_are():
+    keys, labels = condensed(KEYS, EPISODES.labels, most=9)
+    assert keys is KEYS
+    assert labels is EPISODES.labels
+
+
+@pytest.mark.parametrize(("most", "size"), [(12, 2), (6, 3), (5, 6), (1, 6)])
+def test_too_many_rows_become_means_of_equal_groups_of_a_class(most: int, size: int):
+    episodes = make_episodes(make_tuning_data(classes=3, per_class=8), shots=6)
+    keys, labels = condensed(episodes.keys, episodes.labels, most=most)
+    rows = 18 // size
+    assert labels.tolist() == [label for label in range(3) for _ in range(rows // 3)]
+    for row in range(rows):
+        group = episodes.keys[:, row * size : (row + 1) * size]
+        torch.testing.assert_close(keys[:, row], F.normalize(group.mean(dim=1), dim=-1))
