@@ -22,7 +22,8 @@ from tests.integration.line import (
     write_config,
 )
 from xmadapter import storage
-from xmadapter.data import read_image_folder
+from xmadapter.config.data import CsvData
+from xmadapter.data import read_csv, read_image_folder, read_media
 from xmadapter.errors import ConfigError, DataError
 from xmadapter.features import open_features
 
@@ -243,3 +244,30 @@ def test_an_image_that_changed_but_still_decodes_is_noticed_and_its_features_kep
     assert f"1 of {IMAGES} source images changed since {in_bucket} was encoded: {name};" in verified.err
     assert f"1 changed ({name})" in refused.err
     assert objects(in_bucket) == before
+
+
+def test_a_list_in_a_bucket_names_images_in_a_bucket(local: Path, remote: str, tmp_path: Path):
+    names = sorted(name for name in tree(local) if name.endswith(".png"))
+    rows = ["path,label,split", *(f"{name},{name.split('/')[1]},{name.split('/')[0]}" for name in names)]
+    (local.parent / "list.csv").write_text("\n".join(rows))
+    storage.write_bytes(f"s3://{BUCKET}/lists/list.csv", "\n".join(rows).encode())
+    here = read_csv(CsvData(path=str(local.parent / "list.csv"), root=str(local)))
+    for config in (
+        CsvData(path=f"s3://{BUCKET}/lists/list.csv", root=remote),
+        CsvData(path=str(local.parent / "list.csv"), root=f"{remote}/"),
+    ):
+        there = read_csv(config)
+        assert (there.fingerprint, there.class_names) == (here.fingerprint, here.class_names)
+        for row, same in zip(there.table.to_pylist(), here.table.to_pylist(), strict=True):
+            assert row["media"].startswith("s3://")
+            assert read_media(row["media"]) == read_media(same["media"])
+
+
+def test_a_list_that_is_not_in_its_bucket_is_a_config_error(cloud: Path, remote: str):
+    with pytest.raises(ConfigError, match=r"s3://shapes/lists/absent\.csv: no such object; correct `path`"):
+        read_csv(CsvData(path=f"s3://{BUCKET}/lists/absent.csv"))
+    storage.write_bytes(
+        f"{remote}/strangers.csv", b"path,label,split\nx.png,cat,train\ny.png,dog,train\nz.png,dog,val\nw.png,cat,test"
+    )
+    with pytest.raises(ConfigError, match="holds none"):
+        read_csv(CsvData(path=f"{remote}/strangers.csv"))

@@ -26,6 +26,9 @@ class ObjectPath:
     def __fspath__(self) -> str:
         return self.uri
 
+    def __truediv__(self, name: str) -> Self:
+        return replace(self, uri=join(self.uri, name))
+
     @property
     def name(self) -> str:
         """What stands behind the last `/`."""

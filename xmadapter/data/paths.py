@@ -67,16 +67,16 @@ def subfolders(folder: _Place) -> list[_Place]:
 
 
 class Listed(NamedTuple):
-    """An image that a list names: its id, its absolute path, and the record that named it."""
+    """An image that a list names: its id, where it lies, and the record that named it."""
 
     sample_id: str
-    path: Path
+    path: Path | ObjectPath
     where: str
 
     @property
     def media(self) -> str:
         """Media URI of the file."""
-        return media_uri(self.path)
+        return media_uri(os.fspath(self.path))
 
 
 def read_list(path: Path, *, setting: str) -> bytes:
@@ -106,7 +106,7 @@ def read_list(path: Path, *, setting: str) -> bytes:
     return data
 
 
-def locate(name: str, *, folder: Path, source: str, where: str) -> Listed:
+def locate(name: str, *, folder: Path | ObjectPath, source: str, where: str) -> Listed:
     """Find the file that a list names by a path relative to `folder`.
 
     A list may come from a stranger: a path that is absolute or climbs out with `..` is refused.
@@ -137,7 +137,7 @@ def require_once(listed: Iterable[Listed], *, source: str) -> None:
             raise DataError(f"{source}: {other.where} and {one.where} both name {one.sample_id!r}; remove one")
 
 
-def require_any_file(listed: Iterable[Listed], *, folder: Path) -> None:
+def require_any_file(listed: Iterable[Listed], *, folder: Path | ObjectPath) -> None:
     """Check that one listed file is there at least; single absent ones are skipped with a reason when they are decoded.
 
     Raises:
