@@ -1,13 +1,14 @@
 """The published table's config, whole, on miniatures of its eleven data sets."""
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.coop_trees import FOLDERS, plant
-from tests.integration.line import run
 from xmadapter.results import open_sweep_folder
 
 CONFIG = Path(__file__).parents[2] / "pipelines" / "configs" / "coop11" / "coop11.yaml"
@@ -48,6 +49,11 @@ def miniature(folder: Path, **changes: object) -> Path:
     return path
 
 
+def benchmark(config: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "pipelines.benchmark", "--config", str(config)]
+    return subprocess.run(command, cwd=config.parent, capture_output=True, text=True, timeout=550, check=False)
+
+
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("coop11")
@@ -59,8 +65,8 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(600)
 def test_eleven_data_sets_end_in_one_table(planted: Path) -> None:
     config = miniature(planted)
-    done = run("pipelines.benchmark", "--config", str(config), folder=planted)
-    assert done.status == 0, done.stderr[-2000:]
+    done = benchmark(config)
+    assert done.returncode == 0, done.stderr[-2000:]
     rows = list(csv.DictReader((planted / "out" / "benchmark.csv").open()))
     methods = {row["method"] for row in rows}
     assert len(methods) == 16
@@ -73,8 +79,8 @@ def test_eleven_data_sets_end_in_one_table(planted: Path) -> None:
         assert title in page
     assert (planted / "out" / "accuracy-tiny.png").read_bytes()[:4] == b"\x89PNG"
 
-    again = run("pipelines.benchmark", "--config", str(config), folder=planted)
-    assert again.status == 0, again.stderr[-2000:]
+    again = benchmark(config)
+    assert again.returncode == 0, again.stderr[-2000:]
     looks = [open_sweep_folder(str(planted / "out" / "sweeps" / "tiny" / name)).looks for name in FOLDERS]
     assert looks == [1] * 11  # nothing new, so nobody looked again
 
@@ -85,8 +91,8 @@ def test_nothing_is_swept_where_zero_shot_is_not_the_published_one(planted: Path
     values["data"]["root"] = str(planted / values["data"]["root"])
     sets = {"eurosat": values | {"zero_shot": {"tiny": 99.5}, "tolerance": 0.5}}
     config = miniature(planted, sets=sets, output=str(planted / "wrong"))
-    done = run("pipelines.benchmark", "--config", str(config), folder=planted)
-    assert done.status == 3
+    done = benchmark(config)
+    assert done.returncode == 3
     assert "error[not-reproduced]" in done.stderr
     assert "eurosat with tiny" in done.stderr
     assert "instead of 99.50" in done.stderr

@@ -34,7 +34,7 @@ from xmadapter.config import (
 from xmadapter.errors import EpisodeError, StoreIncomplete
 from xmadapter.evaluation import accuracy
 from xmadapter.features import FeatureSet, TextBank
-from xmadapter.training import Diverged, EpochMetrics, fold_episodes, pool, solve
+from xmadapter.training import Diverged, EpochMetrics, fold_episodes, pool, solve, solve_held_out
 from xmadapter.trial import TrialConfig, fit_adapter, refit, run_trial
 
 FEW = FitConfig(epochs=3, learning_rate=0.01)
@@ -112,7 +112,7 @@ def test_solving_reaches_at_least_the_configured_point():
     assert (fixed.solved, fixed.solved_points) == ({}, 0)
 
 
-@pytest.mark.parametrize("adapter", [one for one in EVERY if one != FusedConfig()], ids=lambda config: config.kind)
+@every
 def test_held_out_accuracy_is_that_of_a_loop_over_folds(adapter: AdapterConfig):
     result = run_trial(DATA, make_trial(adapter, shots=5, solved=False))
     assert result.held_out_rows == 4 * 2 * 2
@@ -127,13 +127,29 @@ def test_held_out_accuracy_is_that_of_a_loop_over_folds(adapter: AdapterConfig):
         assert result.held_out[place] == pytest.approx(sum(shares) / 2, abs=1e-6)
 
 
-def test_what_leaves_images_out_in_closed_form_answers_for_every_shot():
-    result = run_trial(DATA, make_trial(FusedConfig(), shots=5))
+def test_what_leaves_images_out_in_closed_form_is_solved_by_them():
     episodes = make_episodes(DATA, shots=5, seeds=(1, 2, 3))
-    adapter = refit(DATA, result, seeds=(1, 2, 3))
+    config = FusedConfig(sharpness=2.0)
+    adapter = fit_adapter(DATA, config, episodes)
     assert isinstance(adapter, SolvableAdapter)
-    expected = accuracy(adapter.held_out_logits(), episodes.labels)
-    assert (result.held_out, result.held_out_rows) == (tuple(expected.tolist()), 20)
+    grid = config.default_solve
+    points = pool(solve(adapter, episodes, grid), solve_held_out(adapter, episodes, grid))
+    assert points.rows == 16 + 20
+    result = run_trial(DATA, make_trial(config, shots=5))
+    assert result.solved == points.near({"sharpness": 2.0, "regularisation": 0.3, "cache_weight": 1.0})
+    assert result.held_out_rows == 16
+
+
+def test_leaving_images_out_equals_the_loop_over_points():
+    episodes = make_episodes(DATA, shots=3)
+    adapter = fit_adapter(DATA, FusedConfig(), episodes)
+    assert isinstance(adapter, SolvableAdapter)
+    points = solve_held_out(adapter, episodes, FusedConfig.default_solve)
+    for index in (0, 17, 34):
+        setting = dict(zip(points.names, points.values[index].tolist(), strict=True))
+        adapter.settle(setting)
+        found = accuracy(adapter.held_out_logits(), episodes.labels)
+        assert points.accuracy[:, index].tolist() == pytest.approx(found.tolist())
 
 
 def test_the_score_counts_validation_and_held_out_images_alike():

@@ -24,7 +24,7 @@ _SPLIT_KEYS = ("train", "val", "test")
 class _Record(NamedTuple):
     """One image of a split."""
 
-    listed: Listed
+    listed: Listed[Path]
     split: Split
     label: int
     class_name: str

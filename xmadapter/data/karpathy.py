@@ -73,7 +73,7 @@ def _images(path: Path, source: str) -> tuple[_Image, ...]:
         ) from error
 
 
-def _sample(place: Listed, image: _Image, config: KarpathyData, source: str) -> Sample:
+def _sample(place: Listed[Path], image: _Image, config: KarpathyData, source: str) -> Sample:
     split = SPLIT_NAMES.get("train" if image.split == _RESTVAL else image.split)
     if split is None:
         known = ", ".join(sorted({*SPLIT_NAMES, _RESTVAL}))

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar, cast
 
 from xmadapter.data.files import BadImage, open_regular
 from xmadapter.data.media import media_uri
@@ -26,6 +26,7 @@ __all__ = [
 
 _MAX_LIST_BYTES = 1024**3
 _Place = TypeVar("_Place", Path, ObjectPath)
+_Where = TypeVar("_Where", bound=Path | ObjectPath)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 """How the name of an image ends, in lower case."""
@@ -66,11 +67,11 @@ def subfolders(folder: _Place) -> list[_Place]:
     return [path for path in entries(folder) if path.is_dir()]
 
 
-class Listed(NamedTuple):
+class Listed(NamedTuple, Generic[_Where]):
     """An image that a list names: its id, where it lies, and the record that named it."""
 
     sample_id: str
-    path: Path | ObjectPath
+    path: _Where
     where: str
 
     @property
@@ -106,7 +107,7 @@ def read_list(path: Path, *, setting: str) -> bytes:
     return data
 
 
-def locate(name: str, *, folder: Path | ObjectPath, source: str, where: str) -> Listed:
+def locate(name: str, *, folder: _Where, source: str, where: str) -> Listed[_Where]:
     """Find the file that a list names by a path relative to `folder`.
 
     A list may come from a stranger: a path that is absolute or climbs out with `..` is refused.
@@ -121,23 +122,23 @@ def locate(name: str, *, folder: Path | ObjectPath, source: str, where: str) -> 
         raw = b""
     if not raw or relative == "." or not is_below(name):
         raise DataError(f"{source}: {where}: {printable(name)!r} is no path below {printable(folder)}; correct it")
-    return Listed(printable(relative), folder / os.fsdecode(raw), where)
+    return Listed(printable(relative), cast("_Where", folder / os.fsdecode(raw)), where)
 
 
-def require_once(listed: Iterable[Listed], *, source: str) -> None:
+def require_once(listed: Iterable[Listed[_Where]], *, source: str) -> None:
     """Check that no file is listed twice, also under two spellings of one path.
 
     Raises:
         DataError: One is; names both records.
     """
-    first: dict[str, Listed] = {}
+    first: dict[str, Listed[_Where]] = {}
     for one in listed:
         other = first.setdefault(one.sample_id, one)
         if other is not one:
             raise DataError(f"{source}: {other.where} and {one.where} both name {one.sample_id!r}; remove one")
 
 
-def require_any_file(listed: Iterable[Listed], *, folder: Path | ObjectPath) -> None:
+def require_any_file(listed: Iterable[Listed[_Where]], *, folder: Path | ObjectPath) -> None:
     """Check that one listed file is there at least; single absent ones are skipped with a reason when they are decoded.
 
     Raises:

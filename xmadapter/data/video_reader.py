@@ -69,7 +69,7 @@ def _hash(video: str) -> str:
     return hashlib.sha256(video.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _find(clip: Clip, root: Path, listing: Callable[[Path], _Listing]) -> Listed:
+def _find(clip: Clip, root: Path, listing: Callable[[Path], _Listing]) -> Listed[Path]:
     place = locate(clip.video, folder=root, source=clip.source, where=clip.where)
     names, by_stem = listing(place.path.parent)
     if place.path.name in names:
@@ -99,7 +99,7 @@ def _is_video(name: str) -> bool:
     return PurePath(name).suffix.lower() in _VIDEO_SUFFIXES
 
 
-def _refuse_twice(found: Iterable[Listed], clips: Iterable[Clip]) -> None:
+def _refuse_twice(found: Iterable[Listed[Path]], clips: Iterable[Clip]) -> None:
     """Refuse two names for one file, as its captions would be spread over two videos."""
     first: dict[Path, Clip] = {}
     for place, clip in zip(found, clips, strict=True):
@@ -111,7 +111,7 @@ def _refuse_twice(found: Iterable[Listed], clips: Iterable[Clip]) -> None:
             )
 
 
-def _frames(place: Listed, clip: Clip, count: int) -> list[Sample]:
+def _frames(place: Listed[Path], clip: Clip, count: int) -> list[Sample]:
     return [
         Sample(
             f"{place.sample_id}/{frame:03d}",
