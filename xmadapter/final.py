@@ -12,7 +12,7 @@ from pydantic import Field
 
 from xmadapter.config import Frozen
 from xmadapter.errors import DataError, FingerprintMismatch
-from xmadapter.evaluation import Interval, class_accuracy, seed_interval, wilson_interval
+from xmadapter.evaluation import Interval, class_accuracy, image_interval, seed_interval, wilson_interval
 from xmadapter.features import TestSet, TuningData
 from xmadapter.trial import TrialResult, refit
 
@@ -29,6 +29,9 @@ class FinalResult(Frozen):
     test: tuple[float, ...] = Field(description="Accuracy in [0, 1], per seed.")
     interval: Interval = Field(description="Of the mean over seeds, by Student's t.")
     wilson: tuple[Interval, ...] = Field(description="Of each seed's accuracy, over the test images.")
+    images: Interval | None = Field(
+        default=None, description="Of the mean over seeds, by bootstrap over the test images, which all seeds share."
+    )
     class_accuracy: tuple[float | None, ...] = Field(
         description="Per class, over all seeds, in [0, 1]; None where no test image shows it."
     )
@@ -70,13 +73,15 @@ def run_final(
         adapter = refit(data, choice, seeds=choice.seeds)
         with torch.no_grad():
             predicted = torch.cat([adapter(rows[None]).argmax(dim=-1) for rows in image.split(_CHUNK)], dim=1)
-        correct = (predicted == labels).sum(dim=1).tolist()
+        right = predicted == labels
+        correct = right.sum(dim=1).tolist()
         scores = tuple(count / len(labels) for count in correct)
         result = FinalResult(
             choice=choice,
             test=scores,
             interval=seed_interval(scores),
             wilson=tuple(wilson_interval(count, len(labels)) for count in correct),
+            images=image_interval(right.double().numpy()),
             class_accuracy=tuple(
                 None if math.isnan(share) else share
                 for share in class_accuracy(predicted, labels, classes=len(data.text.class_names)).tolist()

@@ -30,4 +30,7 @@ def test_every_config_says_how_to_run_it():
     configs = sorted((ROOT / "pipelines" / "configs").rglob("*.yaml"))
     assert len(configs) >= 5
     for path in configs:
-        assert path.read_text(encoding="utf-8").startswith(f"# python -m pipelines.{path.stem} --config"), path
+        command = path.read_text(encoding="utf-8").partition("\n")[0]
+        pipeline = command.removeprefix("# python -m pipelines.").partition(" ")[0]
+        assert (ROOT / "pipelines" / f"{pipeline}.py").is_file(), path
+        assert command == f"# python -m pipelines.{pipeline} --config {path.relative_to(ROOT).as_posix()}"

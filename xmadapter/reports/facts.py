@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 
 from xmadapter.config import EmbeddedSpec, EncoderSpec, OpenClipSpec, SelectionProtocol, TinySpec
 from xmadapter.features import FeatureManifest
+from xmadapter.final import FinalResult
 from xmadapter.reports.grid import Grid
 from xmadapter.reports.report import Report
 from xmadapter.reports.tables import accuracy_cell
@@ -76,7 +77,6 @@ def interval_notes(report: Report) -> list[str]:
     grid = report.grid
     level = f"{100 * grid.finals[0].interval.level:.0f} %"
     first = grid.best
-    wilson = first.wilson[0]
     differences = (
         f"Differences: the {level} interval by Student's t of the difference per seed, on the same shots and the same test images. "
         "Another test split would add a spread of its own."
@@ -85,10 +85,17 @@ def interval_notes(report: Report) -> list[str]:
         f"After ±: half the {level} interval of the mean over seeds, by Student's t. It says how much the draw of the shots matters, "
         "on this test split. There is none for one seed, nor for a method whose result is the same in every seed.",
         *([differences] if report.pairs else []),
-        f"results.csv also holds the Wilson interval of the first seed, which says how much the choice of test images matters. "
-        f"For {visible(first.choice.method)} at {shots_title(first.choice.shots)}, seed {first.choice.seeds[0]}: "
-        f"{percent(wilson.low)} to {percent(wilson.high)} % ({count_of(first.test_rows, 'test image')}).",
+        f"How much the choice of test images matters, results.csv says twice: by a bootstrap over images, with all seeds of an image "
+        f"together, and by Wilson's interval of the first seed. For {visible(first.choice.method)} at "
+        f"{shots_title(first.choice.shots)}: {_other_images(first)} ({count_of(first.test_rows, 'test image')}).",
     ]
+
+
+def _other_images(final: FinalResult) -> str:
+    """Write the two intervals over test images; results of earlier versions have no bootstrap."""
+    wilson, images = final.wilson[0], final.images
+    bootstrap = f"{percent(images.low)} to {percent(images.high)} %, and " if images else ""
+    return f"{bootstrap}{percent(wilson.low)} to {percent(wilson.high)} % for seed {final.choice.seeds[0]}"
 
 
 def provenance(report: Report) -> list[Fact]:
