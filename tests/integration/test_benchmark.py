@@ -12,7 +12,7 @@ from tests.coop_trees import FOLDERS, plant
 from xmadapter.results import open_sweep_folder
 
 CONFIG = Path(__file__).parents[2] / "pipelines" / "configs" / "coop11" / "coop11.yaml"
-SHOTS, SEEDS = (1, 2), (1, 2)
+SHOTS, SEEDS = (2,), (1, 2)
 
 
 def miniature(folder: Path, **changes: object) -> Path:
@@ -67,7 +67,7 @@ def test_eleven_data_sets_end_in_one_table(planted: Path) -> None:
     config = miniature(planted)
     done = benchmark(config)
     assert done.returncode == 0, done.stderr[-2000:]
-    rows = list(csv.DictReader((planted / "out" / "benchmark.csv").open()))
+    rows = list(csv.DictReader((planted / "out" / "benchmark.csv").read_text().splitlines()))
     methods = {row["method"] for row in rows}
     assert len(methods) == 16
     assert len(rows) == 11 * 16 * len(SHOTS)
