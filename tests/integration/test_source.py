@@ -2,11 +2,20 @@
 
 import ast
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from tests.integration.line import REPOSITORY
-from xmadapter.config import EncodeConfig, EvaluateConfig, ExportConfig, ReportConfig, SweepConfig, load
+from xmadapter.config import (
+    BenchmarkConfig,
+    EncodeConfig,
+    EvaluateConfig,
+    ExportConfig,
+    ReportConfig,
+    SweepConfig,
+    load,
+)
 
 CONFIGS = {
     "encode": EncodeConfig,
@@ -14,6 +23,7 @@ CONFIGS = {
     "evaluate": EvaluateConfig,
     "report": ReportConfig,
     "export": ExportConfig,
+    "benchmark": BenchmarkConfig,
 }
 FILES = sorted((REPOSITORY / "pipelines" / "configs").rglob("*.y*ml"))
 PIPELINES = sorted((REPOSITORY / "pipelines").glob("*.py"))
@@ -36,15 +46,20 @@ def test_only_the_final_evaluation_opens_the_test_split():
     assert inside["evaluate_sweep"] == 1
 
 
+def pipeline_of(file: Path) -> str:
+    """The pipeline that the first line of a config names."""
+    return file.read_text(encoding="utf-8").removeprefix("# python -m pipelines.").partition(" ")[0]
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(REPOSITORY)))
 def test_a_config_of_the_repository_loads(file):
-    (kind,) = {file.stem, file.parent.name} & CONFIGS.keys()
+    kind = pipeline_of(file)
     assert isinstance(load(CONFIGS[kind], file), CONFIGS[kind])
 
 
 def test_every_pipeline_has_a_config():
     assert len(FILES) >= len(CONFIGS)
-    assert {path.stem for path in PIPELINES} - {"__init__"} == CONFIGS.keys() <= {file.stem for file in FILES}
+    assert {path.stem for path in PIPELINES} - {"__init__"} == set(map(pipeline_of, FILES)) == CONFIGS.keys()
 
 
 @pytest.mark.parametrize("file", PIPELINES, ids=lambda file: file.name)
