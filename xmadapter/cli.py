@@ -55,7 +55,8 @@ def check(config: Path, override: tuple[str, ...]) -> None:
     """Read the data set of an encode config and count its images, without encoding."""
     from xmadapter.data import BadImage, decode_image, read_index, read_media
 
-    index = read_index(load(EncodeConfig, config, override).data)
+    encode = load(EncodeConfig, config, override)
+    index = read_index(encode.data, encode.images_per_class)
     rows = index.table.to_pylist()
     if index.class_names:
         counts = {name: [count[name] for count in index.counts().values()] for name in index.class_names}

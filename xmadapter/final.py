@@ -29,7 +29,7 @@ class FinalResult(Frozen):
     test: tuple[float, ...] = Field(description="Accuracy in [0, 1], per seed.")
     interval: Interval = Field(description="Of the mean over seeds, by Student's t.")
     wilson: tuple[Interval, ...] = Field(description="Of each seed's accuracy, over the test images.")
-    images: Interval | None = Field(
+    bootstrap: Interval | None = Field(
         default=None, description="Of the mean over seeds, by bootstrap over the test images, which all seeds share."
     )
     class_accuracy: tuple[float | None, ...] = Field(
@@ -81,7 +81,7 @@ def run_final(
             test=scores,
             interval=seed_interval(scores),
             wilson=tuple(wilson_interval(count, len(labels)) for count in correct),
-            images=image_interval(right.double().numpy()),
+            bootstrap=image_interval(right.double().numpy()),
             class_accuracy=tuple(
                 None if math.isnan(share) else share
                 for share in class_accuracy(predicted, labels, classes=len(data.text.class_names)).tolist()

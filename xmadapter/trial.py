@@ -8,21 +8,21 @@ import torch
 from pydantic import Field
 
 from xmadapter.adapters import FeatureAdapter, FusedAdapter, LpPlusPlus, SolvableAdapter, build_adapter
-from xmadapter.config import AdapterConfig, Frozen, FusedConfig, SelectionProtocol, SolveRange, StandingConfig
+from xmadapter.config import AdapterConfig, Frozen, FusedConfig, OneStandardErrorConfig, SelectionProtocol, SolveRange
 from xmadapter.episodes import EpisodeBatch, sample_episode, stack_episodes
 from xmadapter.evaluation import accuracy
 from xmadapter.features import TuningData
 from xmadapter.training import (
     FOLDS,
-    Answers,
     Diverged,
     EpochMetrics,
-    LeftOut,
-    Validated,
+    Points,
     fit,
     fit_lp_plus_plus,
     fold_episodes,
     pool,
+    solve,
+    solve_held_out,
 )
 
 __all__ = ["TrialConfig", "TrialResult", "refit", "run_trial"]
@@ -108,12 +108,12 @@ def run_trial(
     started = time.perf_counter()
     episodes = stack_episodes(data, [sample_episode(data, shots=config.shots, seed=seed) for seed in config.seeds])
     adapter = fit_adapter(data, config.adapter, episodes, on_epoch=on_epoch)
-    asked = [Validated(adapter, episodes)]
+    asked = [(adapter, episodes)]
     if data.protocol in ("fewshot-val", "no-val") and config.shots >= FOLDS:
         folds = fold_episodes(episodes)
-        asked.append(Validated(fit_adapter(data, config.adapter, folds), folds))
+        asked.append((fit_adapter(data, config.adapter, folds), folds))
     solved, solved_points = _settle(asked, config)
-    validation, *held_out = [_accuracy(one, seeds=len(config.seeds)) for one in asked]
+    validation, *held_out = [_accuracy(*one, seeds=len(config.seeds)) for one in asked]
     return TrialResult(
         method=config.method,
         adapter=config.adapter,
@@ -124,7 +124,7 @@ def run_trial(
         validation=validation,
         validation_rows=len(episodes.validation_labels),
         held_out=held_out[0] if held_out else (),
-        held_out_rows=FOLDS * len(asked[1].labels) if held_out else 0,
+        held_out_rows=FOLDS * len(asked[1][1].validation_labels) if held_out else 0,
         solved_points=solved_points,
         trained_parameters=adapter.trained_parameters,
         stored_bytes=adapter.stored_bytes,
@@ -132,40 +132,42 @@ def run_trial(
     )
 
 
-def _settle(asked: Sequence[Validated], config: TrialConfig) -> tuple[dict[str, float], int]:
+def _settle(asked: Sequence[tuple[FeatureAdapter, EpisodeBatch]], config: TrialConfig) -> tuple[dict[str, float], int]:
     """Solve over all images together and settle every adapter; what was found, and among how many points."""
-    adapters = [one.adapter for one in asked if isinstance(one.adapter, SolvableAdapter)]
-    if not config.solve or not adapters:
+    solvable = [(adapter, episodes) for adapter, episodes in asked if isinstance(adapter, SolvableAdapter)]
+    if not config.solve or not solvable:
         return {}, 0
-    points = pool(*[one.points(config.solve) for one in _jury(asked)])
+    points = _points(solvable, config.solve)
     if not points.rows:  # nobody to ask: the configuration stands
         return {}, 0
     start = {name: getattr(config.adapter, name) for name in points.names}
-    found = points.near(start) if isinstance(config.adapter, StandingConfig) else points.best
-    for adapter in adapters:
+    found = points.near(start) if isinstance(config.adapter, OneStandardErrorConfig) else points.best
+    for adapter, _ in solvable:
         adapter.settle(found)
     return found, len(points.values)
 
 
-def _jury(asked: Sequence[Validated]) -> list[Answers]:
-    """Say whose answers solve: an adapter that leaves single images out in closed form knows more than one fitted on half of them.
+def _points(asked: Sequence[tuple[SolvableAdapter, EpisodeBatch]], grid: Mapping[str, SolveRange]) -> Points:
+    """Ask the validation images, and the support: one image left out at a time where that takes no further fit, else by halves.
 
     The score counts halves for every method, since methods are compared by it.
     """
-    whole, *folds = asked
-    if folds and isinstance(whole.adapter, SolvableAdapter) and whole.adapter.held_out_images is not None:
-        return [whole, LeftOut(whole.adapter, whole.episodes)]
-    return [*asked]
+    (whole, episodes), *halves = asked
+    points = solve(whole, episodes, grid)
+    if halves and whole.held_out_images is not None:
+        return pool(points, solve_held_out(whole, episodes, grid))
+    return pool(points, *(solve(adapter, half, grid) for adapter, half in halves))
 
 
-def _accuracy(asked: Answers, *, seeds: int) -> tuple[float, ...]:
-    """Score answers, per seed, a mean over folds; empty where there is no image."""
-    logits = asked.logits()
+@torch.no_grad()
+def _accuracy(adapter: FeatureAdapter, episodes: EpisodeBatch, *, seeds: int) -> tuple[float, ...]:
+    """Score a settled adapter on validation images, per seed, a mean over folds; empty where there is no image."""
+    logits = adapter(episodes.validation)
     if not torch.isfinite(logits).all():
         raise Diverged("the trained adapter gives logits that are not finite")
-    if not len(asked.labels):
+    if not len(episodes.validation_labels):
         return ()
-    return tuple(accuracy(logits, asked.labels).reshape(-1, seeds).mean(dim=0).tolist())
+    return tuple(accuracy(logits, episodes.validation_labels).reshape(-1, seeds).mean(dim=0).tolist())
 
 
 def fit_adapter(

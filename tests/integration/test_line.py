@@ -128,7 +128,7 @@ def test_mlflow_has_a_finished_parent_for_each_method(runs):
         assert parent.metrics["accuracy/validation"].keys() == parent.metrics["accuracy/test"].keys() == {1, 2}
         assert all(0 <= value <= 1 for value in parent.metrics["accuracy/test"].values())
         assert parent.artifacts >= {"sweep.yaml", "predictions.parquet", "report.html"}
-        assert "| shots | validation | test |" in parent.tags["mlflow.note.content"]
+        assert "| shots | selection | test |" in parent.tags["mlflow.note.content"]
 
 
 def test_mlflow_parents_say_where_their_numbers_come_from(runs, encoded):

@@ -10,29 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.adapter_configs import EVERY, FEW
 from tests.factories import listing, make_encode_plan, make_samples, make_store
 from tests.faults import disk_faults
 from xmadapter.bundle import BundleCard, export_bundle, load_bundle
 from xmadapter.config import (
     AdapterConfig,
-    APEConfig,
-    ClapConfig,
-    ClipAdapterConfig,
-    FitConfig,
-    FusedConfig,
-    FusedPart,
-    GDAConfig,
-    LinearProbeConfig,
-    LogisticConfig,
-    LpPlusPlusConfig,
-    MultiModalConfig,
-    ProKeRConfig,
-    TaskResConfig,
-    TIMOConfig,
     TipConfig,
     TipFConfig,
-    XMAdapterConfig,
-    ZeroShotConfig,
 )
 from xmadapter.errors import ConfigError, IntegrityError, ResourceError, UnknownVersion
 from xmadapter.evaluation import Interval
@@ -41,26 +26,6 @@ from xmadapter.fingerprint import sha256_file
 from xmadapter.sealed import seal
 from xmadapter.trial import TrialConfig, TrialResult, refit, run_trial
 
-FEW = FitConfig(epochs=2, learning_rate=0.01)
-EVERY = [
-    ZeroShotConfig(),
-    LinearProbeConfig(fit=FEW),
-    TipConfig(),
-    GDAConfig(),
-    ProKeRConfig(),
-    FusedConfig(),
-    FusedConfig(parts=(FusedPart(adapter=TipFConfig(fit=FEW), weight=0.2),)),
-    APEConfig(),
-    TIMOConfig(),
-    LogisticConfig(),
-    TipFConfig(fit=FEW),
-    XMAdapterConfig(fit=FEW, text_width=4),
-    ClipAdapterConfig(fit=FEW),
-    TaskResConfig(fit=FEW),
-    LpPlusPlusConfig(epochs=20),
-    ClapConfig(fit=FEW),
-    MultiModalConfig(fit=FEW, width=8),
-]
 QUOTED = Interval(estimate=0.8, low=0.7, high=0.9)
 
 

@@ -2,10 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from tests.adapter_configs import EVERY
 from xmadapter.config import (
+    AdapterConfig,
     Choice,
     EncodeConfig,
     EvaluateConfig,
@@ -260,3 +263,8 @@ def test_a_prompt_has_one_slot(prompt: str):
 def test_the_order_of_keys_and_defaults_do_not_change_a_fingerprint():
     spelt_out = TipFConfig.model_validate(dict(reversed(TipFConfig().model_dump().items())))
     assert spelt_out.fingerprint == TipFConfig().fingerprint != TipFConfig(sharpness=5).fingerprint
+
+
+def test_the_tests_of_all_kinds_know_every_kind():
+    union = get_args(get_args(AdapterConfig)[0])
+    assert {type(config) for config in EVERY} == set(union)

@@ -52,9 +52,9 @@ def test_intervals_are_students_t_over_seeds_and_wilsons_over_images():
     assert (result.interval.estimate, result.interval.low, result.interval.high) == pytest.approx(
         (mean, mean - half, mean + half)
     )
-    assert result.images is not None
-    assert result.images.estimate == pytest.approx(mean)
-    assert result.images.low < mean < result.images.high
+    assert result.bootstrap is not None
+    assert result.bootstrap.estimate == pytest.approx(mean)
+    assert result.bootstrap.low < mean < result.bootstrap.high
     z, n = stats.norm.ppf(0.975), 60
     for score, wilson in zip(result.test, result.wilson, strict=True):
         centre = (score + z**2 / (2 * n)) / (1 + z**2 / n)

@@ -6,26 +6,17 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
+from tests.adapter_configs import EVERY as ONE_OF_EACH
+from tests.adapter_configs import FEW
 from tests.factories import make_encode_plan, make_episodes, make_store, make_test_set, make_tuning_data
 from xmadapter.adapters import SolvableAdapter
 from xmadapter.config import (
     AdapterConfig,
-    APEConfig,
-    ClapConfig,
-    ClipAdapterConfig,
     FitConfig,
     FusedConfig,
-    FusedPart,
-    GDAConfig,
     LinearProbeConfig,
-    LogisticConfig,
-    LpPlusPlusConfig,
-    MultiModalConfig,
-    ProKeRConfig,
     SelectionProtocol,
     SolveRange,
-    TaskResConfig,
-    TIMOConfig,
     TipConfig,
     TipFConfig,
     XMAdapterConfig,
@@ -37,27 +28,7 @@ from xmadapter.features import FeatureSet, TextBank
 from xmadapter.training import Diverged, EpochMetrics, fold_episodes, pool, solve, solve_held_out
 from xmadapter.trial import TrialConfig, fit_adapter, refit, run_trial
 
-FEW = FitConfig(epochs=3, learning_rate=0.01)
-EVERY = [
-    ZeroShotConfig(),
-    LinearProbeConfig(fit=FEW),
-    TipConfig(),
-    GDAConfig(),
-    ProKeRConfig(),
-    FusedConfig(),
-    FusedConfig(parts=(FusedPart(adapter=TipFConfig(fit=FEW), weight=0.2),)),
-    APEConfig(),
-    TIMOConfig(),
-    LogisticConfig(),
-    TipFConfig(fit=FEW),
-    XMAdapterConfig(fit=FEW, text_width=4),
-    ClipAdapterConfig(fit=FEW),
-    TaskResConfig(fit=FEW),
-    LpPlusPlusConfig(epochs=20),
-    ClapConfig(fit=FEW),
-    MultiModalConfig(fit=FEW, width=8),
-    XMAdapterConfig(fit=FEW, text_width=4, ratio="dynamic", train_keys=False),
-]
+EVERY = [*ONE_OF_EACH, XMAdapterConfig(fit=FEW, text_width=4, ratio="dynamic", train_keys=False)]
 every = pytest.mark.parametrize("adapter", EVERY, ids=lambda config: config.kind)
 DATA = make_tuning_data(classes=4, per_class=8)
 
@@ -148,7 +119,10 @@ def test_leaving_images_out_equals_the_loop_over_points():
     for index in (0, 17, 34):
         setting = dict(zip(points.names, points.values[index].tolist(), strict=True))
         adapter.settle(setting)
-        found = accuracy(adapter.held_out_logits(), episodes.labels)
+        images = adapter.held_out_images
+        assert images is not None
+        votes = next(iter(adapter.held_out_grid({})))
+        found = accuracy(adapter.base_logits(images) + setting["cache_weight"] * votes, episodes.labels)
         assert points.accuracy[:, index].tolist() == pytest.approx(found.tolist())
 
 

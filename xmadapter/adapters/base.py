@@ -126,13 +126,6 @@ class SolvableAdapter(FeatureAdapter, Generic[Config]):
         """Yield, as `vote_grid`, the votes for each support image of the adapter that was fitted without it."""
         raise NotImplementedError(f"{type(self).__name__} leaves no image out in closed form")
 
-    def held_out_logits(self) -> Float[Tensor, "seeds support classes"]:
-        """Classify each support image as the adapter that was fitted without it, at the config's parameters."""
-        images = self.held_out_images
-        if images is None:
-            raise ValueError(f"{type(self).__name__} leaves no image out in closed form")
-        return self.base_logits(images) + self.config.cache_weight * next(iter(self.held_out_grid({})))
-
     @abstractmethod
     def vote_grid(
         self, image: Float[Tensor, "#seeds batch dim"], grid: Mapping[str, Sequence[float]]

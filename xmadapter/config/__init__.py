@@ -1,6 +1,12 @@
 """Configuration: pydantic values, one YAML grammar, no torch."""
 
-from xmadapter.config.adapters import AdapterConfig, SolvableConfig, StandingConfig, TrainedConfig, with_parameters
+from xmadapter.config.adapters import (
+    AdapterConfig,
+    OneStandardErrorConfig,
+    SolvableConfig,
+    TrainedConfig,
+    with_parameters,
+)
 from xmadapter.config.base import ClusterConfig, Frozen, SelectionProtocol, TrackingConfig
 from xmadapter.config.benchmark import BenchmarkCell, BenchmarkConfig, BenchmarkSet
 from xmadapter.config.caches import TipConfig, TipFConfig, XMAdapterConfig
@@ -53,7 +59,7 @@ __all__ = [
     "SolvableConfig",
     "SolveRange",
     "SpaceEntry",
-    "StandingConfig",
+    "OneStandardErrorConfig",
     "SweepConfig",
     "TIMOConfig",
     "TaskResConfig",

@@ -10,31 +10,13 @@ from pydantic import Field, JsonValue, TypeAdapter
 
 from xmadapter.config.caches import TipConfig, TipFConfig, XMAdapterConfig
 from xmadapter.config.closed_form import APEConfig, GDAConfig, LogisticConfig, ProKeRConfig, TIMOConfig
-from xmadapter.config.fused import FusedConfig
+from xmadapter.config.fused import FusedConfig, PartConfig
 from xmadapter.config.linear import LinearProbeConfig, ZeroShotConfig
-from xmadapter.config.trained import ClapConfig, ClipAdapterConfig, LpPlusPlusConfig, MultiModalConfig, TaskResConfig
+from xmadapter.config.trained import ClapConfig, ClipAdapterConfig, MultiModalConfig, TaskResConfig
 
-__all__ = ["AdapterConfig", "SolvableConfig", "StandingConfig", "TrainedConfig", "with_parameters"]
+__all__ = ["AdapterConfig", "OneStandardErrorConfig", "SolvableConfig", "TrainedConfig", "with_parameters"]
 
-AdapterConfig = Annotated[
-    ZeroShotConfig
-    | LinearProbeConfig
-    | TipConfig
-    | TipFConfig
-    | GDAConfig
-    | ProKeRConfig
-    | APEConfig
-    | TIMOConfig
-    | LogisticConfig
-    | XMAdapterConfig
-    | ClipAdapterConfig
-    | TaskResConfig
-    | ClapConfig
-    | MultiModalConfig
-    | LpPlusPlusConfig
-    | FusedConfig,
-    Field(discriminator="kind"),
-]
+AdapterConfig = Annotated[ZeroShotConfig | PartConfig | FusedConfig, Field(discriminator="kind")]
 TrainedConfig = (
     LinearProbeConfig | TipFConfig | XMAdapterConfig | ClipAdapterConfig | TaskResConfig | ClapConfig | MultiModalConfig
 )
@@ -49,8 +31,8 @@ SolvableConfig = (
     | LogisticConfig
     | FusedConfig
 )
-StandingConfig = TipFConfig | XMAdapterConfig | FusedConfig
-"""Kinds whose solvable values stand unless images speak against them: they were trained with them, or their defaults serve."""
+OneStandardErrorConfig = TipFConfig | XMAdapterConfig | FusedConfig
+"""Kinds whose solvable values stand within one standard error of the best: they were trained with them, or their defaults serve."""
 
 _ADAPTER: TypeAdapter[AdapterConfig] = TypeAdapter(AdapterConfig)
 

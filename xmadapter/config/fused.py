@@ -1,7 +1,7 @@
 """The fused adapter: a ridge that ignores what augmentation changes, and any other methods added to it."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,7 +14,7 @@ from xmadapter.config.trained import ClapConfig, ClipAdapterConfig, LpPlusPlusCo
 
 __all__ = ["FusedConfig", "FusedPart", "PartConfig"]
 
-PartConfig = Annotated[
+PartConfig = (
     LinearProbeConfig
     | TipConfig
     | TipFConfig
@@ -28,15 +28,14 @@ PartConfig = Annotated[
     | TaskResConfig
     | ClapConfig
     | MultiModalConfig
-    | LpPlusPlusConfig,
-    Field(discriminator="kind"),
-]
+    | LpPlusPlusConfig
+)
 
 
 class FusedPart(Frozen):
     """A method that is added: `weight` times what it changes about zero-shot."""
 
-    adapter: PartConfig
+    adapter: PartConfig = Field(discriminator="kind")
     weight: float = Field(default=1.0, ge=0, description="0 leaves the part out.")
 
 

@@ -36,8 +36,12 @@ __all__ = [
 ]
 
 
-def read_index(data: DataConfig) -> SampleIndex:
+def read_index(data: DataConfig, images_per_class: int | None = None) -> SampleIndex:
     """Read the index of a data set with the reader its kind names.
+
+    Args:
+        data: Where it is.
+        images_per_class: As of `SampleIndex.thin`; None keeps all.
 
     Returns:
         An index with images in all three splits; only the shifted test sets of ImageNet have test images alone. It has a
@@ -47,6 +51,11 @@ def read_index(data: DataConfig) -> SampleIndex:
         ConfigError: The path does not exist.
         DataError: The data set is malformed or has too little to work with.
     """
+    index = _read(data)
+    return index if images_per_class is None else index.thin(images_per_class)
+
+
+def _read(data: DataConfig) -> SampleIndex:
     match data:
         case CoopData():
             return read_coop(data)

@@ -85,9 +85,7 @@ def run_encode(config: EncodeConfig) -> EncodeSummary:
         SkipBudgetExceeded: Too many images could not be read; the other shards are kept.
         ResourceError: The disk is full or not writable; finished shards are kept.
     """
-    index = read_index(config.data)
-    if config.images_per_class is not None:
-        index = index.thin(config.images_per_class)
+    index = read_index(config.data, config.images_per_class)
     begun = begin(config.output, _recipe(config, index.class_names), index.table, replan=config.replan)
     finished = finished_shards(config.output, begun.plan)
     # A shard with skipped images is tried again until the store is committed: the user may have mended the files.

@@ -15,13 +15,13 @@ from xmadapter.storage import fetch, join, list_names, move
 
 __all__ = ["FeatureStore", "open_features", "read_shard"]
 
-_CHOSEN_ON: Mapping[SelectionProtocol, tuple[str, ...]] = {
-    "fewshot-val": ("validation",),
-    "full-val": ("validation",),
-    "no-val": (),
-    "oracle": ("test",),
+_CHOSEN_ON: Mapping[SelectionProtocol, str | None] = {
+    "fewshot-val": "validation",
+    "full-val": "validation",
+    "no-val": None,
+    "oracle": "test",
 }
-"""Splits whose labels choose, beside the support."""
+"""The split whose labels choose, beside the support."""
 
 
 def open_features(root: str, version: int | None = None) -> "FeatureStore":
@@ -76,10 +76,11 @@ class FeatureStore:
             DataError: The store has no images to choose on.
             IntegrityError: A shard is missing or its bytes changed.
         """
-        validation = self._images(*_CHOSEN_ON[protocol])
-        if _CHOSEN_ON[protocol] and not len(validation):
+        chosen_on = _CHOSEN_ON[protocol]
+        validation = self._images(chosen_on)
+        if chosen_on and not len(validation):
             raise DataError(
-                f"{self.root} has no {_CHOSEN_ON[protocol][0]} images, which protocol {protocol} chooses on; add some, "
+                f"{self.root} has no {chosen_on} images, which protocol {protocol} chooses on; add some, "
                 "or take the protocol no-val"
             )
         return TuningData(
@@ -95,11 +96,11 @@ class FeatureStore:
         schema = image_schema if info.modality == "image" else text_schema
         return read_shard(self.root, info, schema(self.manifest.dim))
 
-    def _images(self, *splits: str) -> FeatureSet:
-        """Read one split, or no image at all."""
+    def _images(self, split: str | None) -> FeatureSet:
+        """Read a split; None has no image."""
         manifest = self.manifest
-        tables = [self.read(info) for split in splits for info in manifest.of(split)]
-        views = 1 + manifest.recipe.views if splits == ("train",) else 1
+        tables = [self.read(info) for info in manifest.of(split)] if split else []
+        views = 1 + manifest.recipe.views if split == "train" else 1
         table = pa.concat_tables(tables) if tables else image_schema(manifest.dim).empty_table()
         firsts = table.select(["sample_id", "label"]).take(pa.array(np.arange(0, table.num_rows, views)))
         ids = np.array(firsts["sample_id"].to_pylist(), dtype=object)

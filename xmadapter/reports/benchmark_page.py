@@ -73,9 +73,10 @@ def _averages(grid: Grid, entries: Sequence[BenchmarkEntry], reference: str) -> 
     sets = count_of(len(_sets(entries)), "data set")
     found = margins(entries, reference)
     differences = sorted(over_everything(grid, reference).items(), key=lambda item: item[1].estimate)
+    in_brackets = "" if grid.finals[0].choice.mean_validation is None else "; in brackets on validation images"
     parts = [
         f"### Mean over {sets}",
-        "Mean accuracy in % ± half the 95 % t-interval over seeds; in brackets on validation images.",
+        f"Mean accuracy in % ± half the 95 % t-interval over seeds{in_brackets}.",
         accuracy_markdown(grid),
         f"### {escaped(reference)} minus each other method",
         f"Percent points, a mean over {sets} and {count_of(len(grid.shots), 'shot count')}, with the 95 % t-interval over paired seeds.",

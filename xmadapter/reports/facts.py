@@ -93,9 +93,9 @@ def interval_notes(report: Report) -> list[str]:
 
 def _other_images(final: FinalResult) -> str:
     """Write the two intervals over test images; results of earlier versions have no bootstrap."""
-    wilson, images = final.wilson[0], final.images
-    bootstrap = f"{percent(images.low)} to {percent(images.high)} %, and " if images else ""
-    return f"{bootstrap}{percent(wilson.low)} to {percent(wilson.high)} % for seed {final.choice.seeds[0]}"
+    wilson, bootstrap = final.wilson[0], final.bootstrap
+    first = f"{percent(bootstrap.low)} to {percent(bootstrap.high)} %, and " if bootstrap else ""
+    return f"{first}{percent(wilson.low)} to {percent(wilson.high)} % for seed {final.choice.seeds[0]}"
 
 
 def provenance(report: Report) -> list[Fact]:

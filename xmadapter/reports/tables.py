@@ -26,8 +26,8 @@ COMPARISON_SCHEMA = pa.schema(
         ("test_mean", pa.float64()),
         ("test_low", pa.float64()),
         ("test_high", pa.float64()),
-        ("images_low", pa.float64()),
-        ("images_high", pa.float64()),
+        ("bootstrap_low", pa.float64()),
+        ("bootstrap_high", pa.float64()),
         ("level", pa.float64()),
         ("first_seed", pa.int32()),
         ("first_seed_test", pa.float64()),
@@ -40,8 +40,8 @@ COMPARISON_SCHEMA = pa.schema(
         ("final_seconds", pa.float64()),
     ]
 )
-"""Accuracies are shares in [0, 1]. `test_low` and `test_high` bound the mean over seeds for other shots, `images_low` and
-`images_high` for other test images (empty in means over data sets); the Wilson pair bounds one seed."""
+"""Accuracies are shares in [0, 1]. `test_low` and `test_high` bound the mean over seeds for other shots, `bootstrap_low` and
+`bootstrap_high` for other test images (empty in means over data sets); the Wilson pair bounds one seed."""
 
 _TERMINAL_COLUMNS = 100
 _NAME_COLUMNS, _CELL_COLUMNS = 24, 13
@@ -72,8 +72,8 @@ def _row(final: FinalResult) -> dict[str, str | float | None]:
         "test_mean": final.interval.estimate,
         "test_low": final.interval.low,
         "test_high": final.interval.high,
-        "images_low": final.images.low if final.images else None,
-        "images_high": final.images.high if final.images else None,
+        "bootstrap_low": final.bootstrap.low if final.bootstrap else None,
+        "bootstrap_high": final.bootstrap.high if final.bootstrap else None,
         "level": final.interval.level,
         "first_seed": choice.seeds[0],
         "first_seed_test": final.test[0],

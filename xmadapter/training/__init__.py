@@ -1,6 +1,5 @@
 """Training by gradient, and solving over grids."""
 
-from xmadapter.training.answers import Answers, LeftOut, Validated
 from xmadapter.training.folds import FOLDS, fold_episodes
 from xmadapter.training.loop import Diverged, EpochMetrics, fit
 from xmadapter.training.lp_plus_plus import fit_lp_plus_plus, step_sizes
@@ -8,12 +7,9 @@ from xmadapter.training.solve import Points, correct_counts, grid_values, pool, 
 
 __all__ = [
     "FOLDS",
-    "Answers",
     "Diverged",
     "EpochMetrics",
-    "LeftOut",
     "Points",
-    "Validated",
     "correct_counts",
     "fit",
     "fit_lp_plus_plus",

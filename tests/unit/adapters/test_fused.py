@@ -3,52 +3,27 @@
 import pytest
 import torch
 
+from tests.adapter_configs import FEW, SINGLE
 from tests.factories import make_adapter, make_episodes, make_tuning_data
 from tests.reference import slow_closed_form
 from tests.reference.slow_fused import fused
 from xmadapter.adapters import FusedAdapter, restore_adapter, view_whitening
 from xmadapter.config import (
-    APEConfig,
-    ClapConfig,
-    ClipAdapterConfig,
-    FitConfig,
     FusedConfig,
     FusedPart,
     GDAConfig,
-    LinearProbeConfig,
-    LogisticConfig,
-    LpPlusPlusConfig,
-    MultiModalConfig,
     PartConfig,
-    ProKeRConfig,
-    TaskResConfig,
-    TIMOConfig,
     TipConfig,
     TipFConfig,
     XMAdapterConfig,
     ZeroShotConfig,
 )
+from xmadapter.training import solve_held_out
 from xmadapter.trial import fit_adapter
 
 DATA = make_tuning_data(classes=4, per_class=8, views=4)
 EPISODES = make_episodes(DATA, shots=3)
-FEW = FitConfig(epochs=4, learning_rate=0.01)
-PARTS: list[PartConfig] = [
-    LinearProbeConfig(fit=FEW),
-    TipConfig(cache_weight=3),
-    TipFConfig(fit=FEW),
-    XMAdapterConfig(fit=FEW, text_width=4, ratio="dynamic"),
-    ClipAdapterConfig(fit=FEW),
-    TaskResConfig(fit=FEW),
-    ClapConfig(fit=FEW),
-    MultiModalConfig(fit=FEW, width=8),
-    LpPlusPlusConfig(epochs=20),
-    GDAConfig(),
-    ProKeRConfig(),
-    APEConfig(),
-    TIMOConfig(),
-    LogisticConfig(),
-]
+PARTS = [*SINGLE, TipConfig(cache_weight=3), XMAdapterConfig(fit=FEW, text_width=4, ratio="dynamic")]
 NEUTRAL = {"power": 1.0, "view_shrinkage": None}
 
 
@@ -140,12 +115,13 @@ def test_a_support_image_is_answered_for_without_its_label():
     labels[5] = 3
     other = make_adapter(FusedConfig(), DATA, type(wrong)(**{**vars(wrong), "labels": labels}))
     assert isinstance(other, FusedAdapter)
-    torch.testing.assert_close(adapter.held_out_logits()[:, 5], other.held_out_logits()[:, 5], atol=1e-3, rtol=0)
-    assert (adapter.held_out_logits()[:, 4] - other.held_out_logits()[:, 4]).abs().max() > 0.1
+    own, others = next(adapter.held_out_grid({})), next(other.held_out_grid({}))
+    torch.testing.assert_close(own[:, 5], others[:, 5], atol=1e-3, rtol=0)
+    assert (own[:, 4] - others[:, 4]).abs().max() > 0.1
 
 
 def test_with_parts_no_image_is_left_out_in_closed_form():
     adapter = make(parts=({"adapter": {"kind": "tip"}},))
     assert adapter.held_out_images is None
     with pytest.raises(ValueError, match="leaves no image out"):
-        adapter.held_out_logits()
+        solve_held_out(adapter, EPISODES, FusedConfig.default_solve)
