@@ -1,4 +1,4 @@
-"""The straight line, run once a session and shared: images, features, a sweep, its final test, report and bundle."""
+"""What tests share for a session: the straight line from images to a bundle, and a service with a bucket."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.line import Desk, Done, draw_images, encode_config, run, sweep_config
+from tests.integration.services import BUCKET, moto, use
 
 
 @dataclass(frozen=True)
@@ -67,3 +68,17 @@ def exported(folder: Path, swept: Step, evaluated: Step, desk: Desk) -> Step:
 def evaluated_again(swept: Step, reported: Step, exported: Step, desk: Desk) -> Step:
     """A second look, after everything that follows from the first."""
     return Step(desk("pipelines.evaluate", f"sweep={swept.path}"), swept.path / "predictions.parquet")
+
+
+@pytest.fixture(scope="session")
+def endpoint() -> Iterator[str]:
+    with moto() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """An empty folder in a bucket, with credentials and endpoint in the environment, and nothing fetched yet."""
+    use(monkeypatch, endpoint)
+    monkeypatch.setenv("XMADAPTER_CACHE", str(tmp_path / "cache"))
+    return f"s3://{BUCKET}/{tmp_path.name}"

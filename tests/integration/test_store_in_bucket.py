@@ -172,7 +172,7 @@ def test_a_parquet_file_that_is_not_there_is_a_mistake_in_the_config(cloud: Path
     data = {"kind": "parquet", "path": f"{parquet}-2"}
     done = desk("xmadapter", "check", write_config(cloud / "absent.yaml", {"data": data, "output": "nowhere"}))
     assert done.status == 2
-    assert done.err == f"error[config]: {parquet}-2: no such file; correct `path`\n"
+    assert done.err == f"error[config]: {parquet}-2: no such file (no such object); correct `path`\n"
 
 
 def test_the_same_command_again_computes_nothing(cloud: Path, remote: str, in_bucket: str, desk: Desk):
@@ -264,7 +264,9 @@ def test_a_list_in_a_bucket_names_images_in_a_bucket(local: Path, remote: str, t
 
 
 def test_a_list_that_is_not_in_its_bucket_is_a_config_error(cloud: Path, remote: str):
-    with pytest.raises(ConfigError, match=r"s3://shapes/lists/absent\.csv: no such object; correct `path`"):
+    with pytest.raises(
+        ConfigError, match=r"s3://shapes/lists/absent\.csv: no such file \(no such object\); correct `path`"
+    ):
         read_csv(CsvData(path=f"s3://{BUCKET}/lists/absent.csv"))
     storage.write_bytes(
         f"{remote}/strangers.csv", b"path,label,split\nx.png,cat,train\ny.png,dog,train\nz.png,dog,val\nw.png,cat,test"

@@ -3,7 +3,6 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 
 from xmadapter.data.cells import open_parquet
 from xmadapter.data.files import BadImage
+from xmadapter.data.objects import AnyPath, local_copy
 from xmadapter.data.samples import SPLIT_NAMES
 from xmadapter.errors import ConfigError, DataError, some
 
@@ -37,15 +37,15 @@ def row_place(row: int) -> str:
     return f"row {row}"
 
 
-def open_table(path: Path, *, source: str) -> pq.ParquetFile:
-    """Open a Parquet file for its rows.
+def open_table(path: AnyPath, *, source: str) -> pq.ParquetFile:
+    """Open a Parquet file for its rows; an object is fetched.
 
     Raises:
         ConfigError: It does not exist.
         DataError: It is damaged, or no regular file.
     """
     try:
-        return open_parquet(path)
+        return open_parquet(local_copy(path))
     except BadImage as bad:
         if bad.reason == "missing":
             raise ConfigError(f"{source}: no such file ({bad.detail}); correct `path`") from bad

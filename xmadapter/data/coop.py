@@ -1,7 +1,6 @@
 """Read CoOp's benchmarks by the splits that published numbers use: split_zhou_*.json, or the lists of FGVC-Aircraft."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import JsonValue
@@ -10,10 +9,10 @@ from xmadapter.config.data import CoopData
 from xmadapter.data.coop_rules import CoopRules, coop_rules, spell_class_name
 from xmadapter.data.imagenet import read_imagenet, read_imagenet_shift
 from xmadapter.data.names import printable
-from xmadapter.data.paths import Listed, is_text, locate, read_list, require_any_file, require_folder, require_once
+from xmadapter.data.objects import AnyPath
+from xmadapter.data.paths import Listed, is_text, locate, read_list, require_any_file, require_once, require_root
 from xmadapter.data.samples import SPLIT_NAMES, Sample, SampleIndex, Split, build_index, require_usable
 from xmadapter.errors import DataError, IntegrityError
-from xmadapter.storage import local_path
 from xmadapter.strict import parse_json
 
 __all__ = ["read_coop"]
@@ -24,7 +23,7 @@ _SPLIT_KEYS = ("train", "val", "test")
 class _Record(NamedTuple):
     """One image of a split."""
 
-    listed: Listed[Path]
+    listed: Listed
     split: Split
     label: int
     class_name: str
@@ -44,7 +43,7 @@ def read_coop(config: CoopData) -> SampleIndex:
         ConfigError: The folder, its list or all of its images are absent.
         DataError: The list is malformed, names a file twice or outside the folder, or contradicts itself.
     """
-    root = require_folder(local_path(config.root).absolute())
+    root = require_root(config.root)
     rules = coop_rules(config.dataset)
     match rules.layout:
         case "split-file":
@@ -57,7 +56,7 @@ def read_coop(config: CoopData) -> SampleIndex:
             return read_imagenet_shift(root, rules)
 
 
-def _build(records: list[_Record], rules: CoopRules, root: Path, source: str) -> SampleIndex:
+def _build(records: list[_Record], rules: CoopRules, root: AnyPath, source: str) -> SampleIndex:
     listed = [record.listed for record in records]
     require_once(listed, source=source)
     require_any_file(listed, folder=root / rules.images)
@@ -69,7 +68,7 @@ def _build(records: list[_Record], rules: CoopRules, root: Path, source: str) ->
     return require_usable(build_index(samples, [names[label] for label in sorted(names)]), source=source)
 
 
-def _split_file(root: Path, rules: CoopRules) -> Iterator[_Record]:
+def _split_file(root: AnyPath, rules: CoopRules) -> Iterator[_Record]:
     path = root / rules.listing
     for key, records in _split_lists(path):
         for number, record in enumerate(records):
@@ -85,7 +84,7 @@ def _split_file(root: Path, rules: CoopRules) -> Iterator[_Record]:
                     )
 
 
-def _split_lists(path: Path) -> Iterator[tuple[str, list[JsonValue]]]:
+def _split_lists(path: AnyPath) -> Iterator[tuple[str, list[JsonValue]]]:
     data = read_list(path, setting="root")
     try:
         value = parse_json(data)
@@ -100,7 +99,7 @@ def _split_lists(path: Path) -> Iterator[tuple[str, list[JsonValue]]]:
         yield key, records
 
 
-def _variants(root: Path, rules: CoopRules) -> Iterator[_Record]:
+def _variants(root: AnyPath, rules: CoopRules) -> Iterator[_Record]:
     names = [line for _, line in _lines(root / rules.listing)]
     labels = {name: label for label, name in enumerate(names)}
     for key in _SPLIT_KEYS:
@@ -116,7 +115,7 @@ def _variants(root: Path, rules: CoopRules) -> Iterator[_Record]:
             yield _Record(listed, SPLIT_NAMES[key], labels[class_name], class_name)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def _lines(path: AnyPath) -> Iterator[tuple[int, str]]:
     """Give the lines of a text file that hold something, with their numbers from 1."""
     try:
         text = read_list(path, setting="root").decode()

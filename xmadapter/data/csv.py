@@ -2,7 +2,6 @@
 
 import csv
 import io
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -21,13 +20,12 @@ from xmadapter.data.columns import (
 )
 from xmadapter.data.files import one_line
 from xmadapter.data.names import printable
-from xmadapter.data.objects import ObjectPath
-from xmadapter.data.paths import is_text, locate, read_list, require_any_file, require_folder, require_once
+from xmadapter.data.objects import AnyPath, any_path
+from xmadapter.data.paths import is_text, locate, read_list, require_any_file, require_once, require_root
 from xmadapter.data.prompts import clean_class_name
 from xmadapter.data.samples import SPLIT_NAMES, Sample, SampleIndex, Split, build_index, require_usable
 from xmadapter.data.splitting import Open, settle_splits
-from xmadapter.errors import ConfigError, DataError, some
-from xmadapter.storage import fetch, is_remote, local_path
+from xmadapter.errors import DataError, some
 
 __all__ = ["read_csv"]
 
@@ -60,8 +58,8 @@ def read_csv(config: CsvData) -> SampleIndex:
         ConfigError: The list or `root` does not exist, or `root` holds none of the images.
         DataError: The list is malformed, names a file twice or outside `root`, or has too little to work with.
     """
-    source, path = printable(config.path), _list_file(config.path)
-    root = _folder(config)
+    source, path = printable(config.path), any_path(config.path)
+    root = path.parent if config.root is None else require_root(config.root)
     parquet = config.path.lower().endswith(".parquet")
     rows = _parquet_rows(path, source) if parquet else _csv_rows(path, source)
     paths = _column(rows, config.image, "image").to_pylist()
@@ -84,26 +82,7 @@ def read_csv(config: CsvData) -> SampleIndex:
     return index
 
 
-def _list_file(path: str) -> Path:
-    """Find the list, or fetch it out of its bucket."""
-    if not is_remote(path):
-        return local_path(path).absolute()
-    try:
-        return fetch(path)
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such object; correct `path`") from error
-
-
-def _folder(config: CsvData) -> Path | ObjectPath:
-    """Say what paths are relative to; a prefix of a bucket is not listed, since the list says what is there."""
-    if config.root is not None and not is_remote(config.root):
-        return require_folder(local_path(config.root).absolute())
-    if config.root is None and not is_remote(config.path):
-        return local_path(config.path).absolute().parent
-    return ObjectPath((config.root or config.path.rpartition("/")[0]).rstrip("/"), {})
-
-
-def _csv_rows(path: Path, source: str) -> _Rows:
+def _csv_rows(path: AnyPath, source: str) -> _Rows:
     try:
         text = read_list(path, setting="path").decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -133,7 +112,7 @@ def _csv_rows(path: Path, source: str) -> _Rows:
     return _Rows(pa.Table.from_arrays(columns, names=header), lambda row: f"line {lines[row]}", source)
 
 
-def _parquet_rows(path: Path, source: str) -> _Rows:
+def _parquet_rows(path: AnyPath, source: str) -> _Rows:
     file = open_table(path, source=source)
     try:
         schema = file.schema_arrow

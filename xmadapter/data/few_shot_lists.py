@@ -2,16 +2,16 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from xmadapter.data.names import printable
+from xmadapter.data.objects import AnyPath, any_path
 from xmadapter.data.paths import entries, read_list, require_folder
 from xmadapter.data.samples import SampleIndex
 from xmadapter.errors import ConfigError, DataError, IntegrityError, some
-from xmadapter.storage import local_path
 from xmadapter.strict import parse_json
 
 __all__ = ["FewShotList", "read_few_shot_lists"]
@@ -64,7 +64,7 @@ def read_few_shot_lists(folder: str, index: SampleIndex) -> dict[tuple[int, int]
         DataError: A list is malformed; names an image that the index lacks, labels otherwise or holds in test; lists one image
             twice; or has more than K training images of a class.
     """
-    root = require_folder(local_path(folder).absolute(), setting="folder")
+    root = require_folder(any_path(folder), setting="folder")
     paths = [(match, path) for path in entries(root) if (match := _NAME.fullmatch(path.name))]
     if not paths:
         raise ConfigError(f"{printable(root)}: holds no shot_K-seed_S.json; correct `folder`")
@@ -73,7 +73,7 @@ def read_few_shot_lists(folder: str, index: SampleIndex) -> dict[tuple[int, int]
     return {(int(match[1]), int(match[2])): _read(path, known, shots=int(match[1])) for match, path in paths}
 
 
-def _read(path: Path, known: dict[str, tuple[int, str]], *, shots: int) -> FewShotList:
+def _read(path: AnyPath, known: dict[str, tuple[int, str]], *, shots: int) -> FewShotList:
     source = printable(path)
     try:
         lists = _File.model_validate(parse_json(read_list(path, setting="folder")))

@@ -1,7 +1,6 @@
 """Read a folder that the datasets library of Hugging Face saved, with Arrow alone."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 from pydantic import JsonValue
@@ -12,12 +11,12 @@ from xmadapter.data.columns import check_class_names, filled, is_text_type
 from xmadapter.data.files import BadImage
 from xmadapter.data.media import media_uri
 from xmadapter.data.names import is_below, printable
+from xmadapter.data.objects import AnyPath, any_path, local_copy
 from xmadapter.data.paths import is_text, read_list, require_folder
 from xmadapter.data.prompts import clean_class_name
 from xmadapter.data.samples import SPLIT_NAMES, Sample, SampleIndex, Split, build_index, require_usable
 from xmadapter.data.splitting import Open, settle_splits
 from xmadapter.errors import ConfigError, DataError, IntegrityError, some
-from xmadapter.storage import local_path
 from xmadapter.strict import parse_json
 
 __all__ = ["read_huggingface"]
@@ -37,7 +36,7 @@ def read_huggingface(config: HuggingFaceData) -> SampleIndex:
         ConfigError: The folder does not exist or was not saved by `save_to_disk`.
         DataError: A file is damaged, a column or name is missing, or there is too little to work with.
     """
-    root = require_folder(local_path(config.root).absolute())
+    root = require_folder(any_path(config.root))
     folders = list(_split_folders(root))
     names = _class_names(folders, config, root)
     rows = [row for folder, split in folders for row in _rows(folder, split, root, config, names)]
@@ -57,7 +56,7 @@ def read_huggingface(config: HuggingFaceData) -> SampleIndex:
     return require_usable(build_index(samples, spelt), source=printable(root))
 
 
-def _split_folders(root: Path) -> Iterator[tuple[Path, Split | None]]:
+def _split_folders(root: AnyPath) -> Iterator[tuple[AnyPath, Split | None]]:
     if (root / "state.json").exists():
         yield root, None
         return
@@ -84,7 +83,9 @@ def _split_folders(root: Path) -> Iterator[tuple[Path, Split | None]]:
         yield root / name, SPLIT_NAMES[name] if len(names) > 1 else None
 
 
-def _class_names(folders: list[tuple[Path, Split | None]], config: HuggingFaceData, root: Path) -> list[str] | None:
+def _class_names(
+    folders: list[tuple[AnyPath, Split | None]], config: HuggingFaceData, root: AnyPath
+) -> list[str] | None:
     """Take the names of a ClassLabel, the same in every split; None where labels are text."""
     found: dict[str, list[str] | None] = {}
     for folder, _ in folders:
@@ -107,7 +108,7 @@ def _class_names(folders: list[tuple[Path, Split | None]], config: HuggingFaceDa
 
 
 def _rows(
-    folder: Path, split: Split | None, root: Path, config: HuggingFaceData, names: list[str] | None
+    folder: AnyPath, split: Split | None, root: AnyPath, config: HuggingFaceData, names: list[str] | None
 ) -> Iterator[Open]:
     prefix = "" if folder == root else f"{printable(folder.name)}/"
     count = 0
@@ -118,7 +119,7 @@ def _rows(
             count += 1
 
 
-def _data_files(folder: Path) -> list[Path]:
+def _data_files(folder: AnyPath) -> list[AnyPath]:
     path = folder / "state.json"
     state = _object(path)
     listed = state.get("_data_files")
@@ -135,11 +136,12 @@ def _data_files(folder: Path) -> list[Path]:
     return [folder / str(name) for name in names]
 
 
-def _labels(path: Path, config: HuggingFaceData, names: list[str] | None) -> list[str]:
+def _labels(path: AnyPath, config: HuggingFaceData, names: list[str] | None) -> list[str]:
     source = printable(path)
     try:
-        _check_columns(open_stream(path).schema, config, names, source)
-        table = read_columns(path, [config.label])
+        file = local_copy(path)
+        _check_columns(open_stream(file).schema, config, names, source)
+        table = read_columns(file, [config.label])
     except BadImage as bad:
         raise DataError(f"{source}: {bad.reason}: {bad.detail}; copy or save the data set again") from bad
     if names is None:
@@ -179,7 +181,7 @@ def _spelt(raw: list[str], source: str) -> list[str]:
     return names
 
 
-def _object(path: Path) -> dict[str, JsonValue]:
+def _object(path: AnyPath) -> dict[str, JsonValue]:
     try:
         value = parse_json(read_list(path, setting="root"))
     except IntegrityError as error:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 
@@ -12,12 +11,12 @@ from xmadapter.data.files import BadImage
 from xmadapter.data.idx_file import read_idx_array
 from xmadapter.data.media import IdxRow, media_uri
 from xmadapter.data.names import printable
+from xmadapter.data.objects import AnyPath, any_path, local_copy
 from xmadapter.data.paths import is_text, require_folder
 from xmadapter.data.prompts import clean_class_name
 from xmadapter.data.samples import Sample, SampleIndex, Split, build_index, require_usable
 from xmadapter.data.splitting import Candidate, assign_splits
 from xmadapter.errors import ConfigError, DataError, some
-from xmadapter.storage import local_path
 
 __all__ = ["read_idx"]
 
@@ -35,7 +34,7 @@ def read_idx(config: IdxData) -> SampleIndex:
         ConfigError: The folder or a file is absent, or the number of class names is not that of the labels.
         DataError: A file is damaged, images and labels differ in number, or a split shares an image with another.
     """
-    root = require_folder(local_path(config.root).absolute())
+    root = require_folder(any_path(config.root))
     names = _class_names(config)
     found: list[tuple[str, Split, str, int, str]] = []
     for split, stem in _STEMS:
@@ -63,7 +62,7 @@ def _class_names(config: IdxData) -> list[str]:
     return names
 
 
-def _pair(root: Path, stem: str) -> tuple[Path, np.ndarray, np.ndarray]:
+def _pair(root: AnyPath, stem: str) -> tuple[AnyPath, np.ndarray, np.ndarray]:
     path, images = _array(root, f"{stem}-images-idx3-ubyte", axes=3)
     labels_path, labels = _array(root, f"{stem}-labels-idx1-ubyte", axes=1)
     if len(images) != len(labels):
@@ -73,10 +72,10 @@ def _pair(root: Path, stem: str) -> tuple[Path, np.ndarray, np.ndarray]:
     return path, images, labels
 
 
-def _array(root: Path, name: str, *, axes: int) -> tuple[Path, np.ndarray]:
+def _array(root: AnyPath, name: str, *, axes: int) -> tuple[AnyPath, np.ndarray]:
     path = next((path for path in (root / f"{name}.gz", root / name) if path.exists()), root / name)
     try:
-        array = read_idx_array(path)
+        array = read_idx_array(local_copy(path))
     except BadImage as bad:
         if bad.reason == "missing":
             raise ConfigError(f"{printable(path)}: no such file, nor with .gz; correct `root`") from bad

@@ -1,28 +1,23 @@
 """Read a folder of images, on a disk or in a bucket: ROOT/SPLIT/CLASS/image, or ROOT/CLASS/image, then split by content."""
 
-import os
-from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from xmadapter.data.media import media_uri
 from xmadapter.data.names import as_bytes, as_text, printable
-from xmadapter.data.objects import ObjectPath, list_objects
+from xmadapter.data.objects import AnyPath, any_path
 from xmadapter.data.paths import IMAGE_SUFFIXES, entries, is_text, require_folder, subfolders
 from xmadapter.data.prompts import clean_class_name
 from xmadapter.data.samples import SPLIT_NAMES, Sample, SampleIndex, Split, build_index, require_usable
 from xmadapter.data.splitting import Candidate, assign_splits, hash_contents
 from xmadapter.errors import DataError, some
-from xmadapter.storage import is_remote, local_path
 
 __all__ = ["read_image_folder"]
-
-_Place = TypeVar("_Place", Path, ObjectPath)
 
 
 class _Found(NamedTuple):
     """An image file below its class folder; `split` is None in the flat layout."""
 
-    path: Path | ObjectPath
+    path: AnyPath
     sample_id: str
     folder: str
     split: Split | None
@@ -45,14 +40,11 @@ def read_image_folder(root: str) -> SampleIndex:
         DataError: No classes; a class without training images; two folders with one class name; splits missing, unknown or
             sharing an image.
     """
-    return _read(list_objects(root)) if is_remote(root) else _read(local_path(root).absolute())
-
-
-def _read(folder: _Place) -> SampleIndex:
-    found = _find(require_folder(folder))
+    folder = require_folder(any_path(root))
+    found = _find(folder)
     names = _class_names({image.folder for image in found}, folder)
     labels = {raw: label for label, raw in enumerate(names)}
-    media = [media_uri(os.fspath(image.path)) for image in found]
+    media = [media_uri(image.path) for image in found]
     contents = hash_contents(media, [image.sample_id for image in found])
     splits = assign_splits(
         [Candidate(*image[1:], content.digest) for image, content in zip(found, contents, strict=True)],
@@ -65,7 +57,7 @@ def _read(folder: _Place) -> SampleIndex:
     return require_usable(build_index(samples, names.values()), source=printable(folder))
 
 
-def _find(root: _Place) -> list[_Found]:
+def _find(root: AnyPath) -> list[_Found]:
     folders = subfolders(root)
     if not folders:
         raise DataError(f"{printable(root)}: no class folders; expected ROOT/CLASS/image or ROOT/train/CLASS/image")
@@ -81,7 +73,7 @@ def _find(root: _Place) -> list[_Found]:
     return found
 
 
-def _has_splits(folders: list[_Place]) -> bool:
+def _has_splits(folders: list[AnyPath]) -> bool:
     """Tell the layout; a folder `train` full of images can also be a class of vehicles."""
     names = {folder.name for folder in folders}
     train = next((folder for folder in folders if folder.name == "train"), None)
@@ -98,7 +90,7 @@ def _has_splits(folders: list[_Place]) -> bool:
     return False
 
 
-def _check_split_folders(folders: list[_Place], root: _Place) -> None:
+def _check_split_folders(folders: list[AnyPath], root: AnyPath) -> None:
     unknown = [printable(folder.name) for folder in folders if folder.name not in SPLIT_NAMES]
     if unknown:
         known = ", ".join(sorted(SPLIT_NAMES))
@@ -114,7 +106,7 @@ def _check_split_folders(folders: list[_Place], root: _Place) -> None:
         )
 
 
-def _images(folder: _Place, root: _Place, *, split: Split | None) -> list[_Found]:
+def _images(folder: AnyPath, root: AnyPath, *, split: Split | None) -> list[_Found]:
     listed = entries(folder)
     # By name alone: a folder, FIFO or broken link called a.jpg becomes a skipped row, so that it is counted.
     paths = [path for path in listed if path.suffix.lower() in IMAGE_SUFFIXES]
@@ -134,7 +126,7 @@ def _images(folder: _Place, root: _Place, *, split: Split | None) -> list[_Found
     return [_Found(path, printable(path.relative_to(root)), as_text(folder.name), split) for path in paths]
 
 
-def _class_names(folders: set[str], root: Path | ObjectPath) -> dict[str, str]:
+def _class_names(folders: set[str], root: AnyPath) -> dict[str, str]:
     """Map raw folder names, in the order of their bytes, to names for prompts."""
     names: dict[str, str] = {}
     for raw in sorted(folders, key=as_bytes):

@@ -4,12 +4,12 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 from xmadapter.data.coop_rules import CoopRules
 from xmadapter.data.media import media_uri
 from xmadapter.data.names import as_text, printable
-from xmadapter.data.paths import IMAGE_SUFFIXES, is_text, read_list, require_folder, subfolders
+from xmadapter.data.objects import AnyPath
+from xmadapter.data.paths import IMAGE_SUFFIXES, is_text, read_list, require_folder, scan, subfolders
 from xmadapter.data.prompts import clean_class_name
 from xmadapter.data.samples import Sample, SampleIndex, Split, build_index, require_usable
 from xmadapter.data.splitting import Candidate, deal
@@ -21,7 +21,7 @@ _CARVED = 50
 _CARVED_PERCENT = 20
 
 
-def read_imagenet(root: Path, rules: CoopRules) -> SampleIndex:
+def read_imagenet(root: AnyPath, rules: CoopRules) -> SampleIndex:
     """Read ImageNet-1k: ROOT/images/{train,val}/WNID/image and ROOT/classnames.txt.
 
     The `val` folder is the TEST split, as in every published few-shot number. Many papers also choose on it; here validation
@@ -62,7 +62,7 @@ def read_imagenet(root: Path, rules: CoopRules) -> SampleIndex:
     return require_usable(build_index(samples, [names[folder] for folder in folders]), source=printable(root))
 
 
-def read_imagenet_shift(root: Path, rules: CoopRules) -> SampleIndex:
+def read_imagenet_shift(root: AnyPath, rules: CoopRules) -> SampleIndex:
     """Read a shifted test set of ImageNet: ROOT/IMAGES/WNID/image, or ROOT/IMAGES/NUMBER/image for V2.
 
     Every image is in the test split: such a set measures what was trained on ImageNet and cannot be trained on. Its class names
@@ -91,7 +91,7 @@ def read_imagenet_shift(root: Path, rules: CoopRules) -> SampleIndex:
     return build_index(samples, [names[folder] for folder in folders])
 
 
-def _class_names(root: Path, rules: CoopRules) -> dict[str, str]:
+def _class_names(root: AnyPath, rules: CoopRules) -> dict[str, str]:
     """Read lines of `WNID name`; two classes that share a name keep it only if no rule knows a better one."""
     path = root / rules.listing
     source = printable(path)
@@ -115,7 +115,7 @@ def _class_names(root: Path, rules: CoopRules) -> dict[str, str]:
     return names
 
 
-def _class_folders(folder: Path, *, below: Path) -> dict[str, list[tuple[str, str]]]:
+def _class_folders(folder: AnyPath, *, below: AnyPath) -> dict[str, list[tuple[str, str]]]:
     """Map class folders to ids and media URIs of their images, by name alone; nothing is opened."""
     found = {as_text(inner.name): list(_images(inner, below)) for inner in subfolders(require_folder(folder))}
     empty = [printable(name) for name, images in found.items() if not images]
@@ -125,7 +125,7 @@ def _class_folders(folder: Path, *, below: Path) -> dict[str, list[tuple[str, st
     return found
 
 
-def _require_names(folders: list[str], names: dict[str, str], path: Path) -> None:
+def _require_names(folders: list[str], names: dict[str, str], path: AnyPath) -> None:
     nameless = [printable(folder) for folder in folders if folder not in names]
     if nameless:
         raise DataError(
@@ -133,13 +133,12 @@ def _require_names(folders: list[str], names: dict[str, str], path: Path) -> Non
         )
 
 
-def _images(folder: Path, below: Path) -> Iterator[tuple[str, str]]:
+def _images(folder: AnyPath, below: AnyPath) -> Iterator[tuple[str, str]]:
     # Text instead of Path objects, which would take a minute for ImageNet.
     place, prefix = media_uri(folder), printable(folder.relative_to(below))
-    with os.scandir(folder) as listed:
-        for name in (entry.name for entry in listed):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122  as above
-                yield f"{prefix}/{printable(as_text(name))}", f"{place}/{media_uri(name)}"
+    for name, _ in scan(folder):
+        if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122  as above
+            yield f"{prefix}/{printable(as_text(name))}", f"{place}/{media_uri(name)}"
 
 
 def _hashed(sample_id: str) -> str:

@@ -1,16 +1,14 @@
 """Read the captions of COCO or Flickr30k from a JSON file with Karpathy's splits."""
 
-from pathlib import Path
-
 from pydantic import BaseModel, ValidationError
 
 from xmadapter.config.data import KarpathyData
 from xmadapter.data.captions import clean_captions
 from xmadapter.data.names import printable
-from xmadapter.data.paths import Listed, locate, read_list, require_any_file, require_folder, require_once
+from xmadapter.data.objects import AnyPath, any_path
+from xmadapter.data.paths import Listed, locate, read_list, require_any_file, require_once, require_root
 from xmadapter.data.samples import NO_LABEL, SPLIT_NAMES, Sample, SampleIndex, build_index, require_captions
 from xmadapter.errors import DataError
-from xmadapter.storage import local_path
 
 __all__ = ["read_karpathy"]
 
@@ -50,9 +48,9 @@ def read_karpathy(config: KarpathyData) -> SampleIndex:
         DataError: The file is no such JSON, an image is in it twice, has no caption, an unknown split or a name that leads out
             of the folder; or a split has no images.
     """
-    path = local_path(config.path).absolute()
+    path = any_path(config.path)
     source = printable(path)
-    root = require_folder(local_path(config.root).absolute())
+    root = require_root(config.root)
     images = [image for image in _images(path, source) if image.split != _RESTVAL or config.restval]
     listed = [locate(image.name, folder=root, source=source, where=f"image {image.imgid}") for image in images]
     require_once(listed, source=source)
@@ -62,7 +60,7 @@ def read_karpathy(config: KarpathyData) -> SampleIndex:
     return index
 
 
-def _images(path: Path, source: str) -> tuple[_Image, ...]:
+def _images(path: AnyPath, source: str) -> tuple[_Image, ...]:
     try:
         return _File.model_validate_json(read_list(path, setting="path")).images
     except ValidationError as error:
@@ -73,7 +71,7 @@ def _images(path: Path, source: str) -> tuple[_Image, ...]:
         ) from error
 
 
-def _sample(place: Listed[Path], image: _Image, config: KarpathyData, source: str) -> Sample:
+def _sample(place: Listed, image: _Image, config: KarpathyData, source: str) -> Sample:
     split = SPLIT_NAMES.get("train" if image.split == _RESTVAL else image.split)
     if split is None:
         known = ", ".join(sorted({*SPLIT_NAMES, _RESTVAL}))

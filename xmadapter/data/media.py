@@ -20,8 +20,9 @@ from xmadapter.data.arrow_stream import read_stream_cell
 from xmadapter.data.cells import read_cell
 from xmadapter.data.files import MAX_BYTES, MAX_PIXELS, BadImage, BadImageReason, one_line, open_regular, require_size
 from xmadapter.data.idx_file import read_idx_image
+from xmadapter.data.objects import AnyPath, ObjectPath, list_objects, local_copy
 from xmadapter.data.video import frame_file, read_frame
-from xmadapter.storage import fetch, is_remote, read_range
+from xmadapter.storage import is_remote, read_range
 
 __all__ = [
     "MAX_BYTES",
@@ -75,17 +76,17 @@ class IdxRow(NamedTuple):
 class MediaLocation(NamedTuple):
     """A parsed media URI; `column` and `row` are set together, for a row (counted from 0) of a Parquet file or Arrow stream.
 
-    What ends in `.arrow` is such a stream. The path of an object in a bucket is a str, with its scheme.
+    What ends in `.arrow` is such a stream.
     """
 
-    path: Path | str
+    path: AnyPath
     column: str | None = None
     row: int | None = None
     part: ByteRange | FrameOf | IdxRow | None = None
 
 
 def media_uri(
-    path: str | Path,
+    path: str | os.PathLike[str],
     *,
     column: str | None = None,
     row: int | None = None,
@@ -105,7 +106,7 @@ def media_uri(
     if part is not None and column is not None:
         raise ValueError(f"a Parquet row has no part, got column={column!r} and {part}")
     # A colon is kept where it ends the scheme of a bucket, and quoted in a file's name.
-    place = quote(os.fsencode(path), safe="/:" if is_remote(path) else "/")
+    place = quote(os.fsencode(path), safe="/:" if is_remote(os.fspath(path)) else "/")
     if part is not None:
         return f"{place}#{'&'.join(f'{name}={number}' for name, number in part._asdict().items())}"
     return place if column is None else f"{place}#{urlencode({'column': column, 'row': row})}"
@@ -119,7 +120,7 @@ def parse_media_uri(uri: str) -> MediaLocation:
     """
     place, separator, fragment = uri.partition("#")
     name = os.fsdecode(unquote_to_bytes(place))
-    path = name if is_remote(place) else Path(name)
+    path = ObjectPath(name) if is_remote(place) else Path(name)
     if not separator:
         return MediaLocation(path)
     match dict(parse_qsl(fragment, keep_blank_values=True)):
@@ -144,43 +145,51 @@ def read_media(uri: str) -> bytes:
     """Read the encoded bytes of one image, at most `MAX_BYTES`.
 
     For Parquet the file stays open and its last row group stays in memory, so reading rows in their order costs one pass;
-    call that from one thread per process. A frame of a video comes as an uncompressed BMP. From a bucket an image or a byte
-    range is one request; a Parquet file or a video is fetched whole, once.
+    call that from one thread per process. A frame of a video comes as an uncompressed BMP. From a bucket an image, a byte range
+    or a frame that is a file is one request; a file of rows or a video is fetched whole, once.
 
     Raises:
         BadImage: With reason missing, empty, not_regular, too_large, truncated or corrupt; not_image for a Parquet column
             without bytes.
         ValueError: The URI is malformed.
     """
-    path, column, row, part = location = parse_media_uri(uri)
-    if isinstance(path, str):
-        return _read_remote(path, location)
+    path, column, row, part = parse_media_uri(uri)
     if column is not None and row is not None:
-        return read_stream_cell(path, column, row) if path.suffix == ".arrow" else read_cell(path, column, row)
-    if isinstance(part, ByteRange):
-        return _read_range(path, part)
-    if isinstance(part, IdxRow):
-        return read_idx_image(path, part.idx)
-    if isinstance(part, FrameOf):
-        if not path.is_dir():
-            return read_frame(path, part.frame, part.of)
-        path = frame_file(path, part.frame, part.of)
-    with open_regular(path) as file:
-        require_size(os.fstat(file.fileno()).st_size)
-        # One byte more than allowed, as a file may change after it was measured.
-        data = file.read(MAX_BYTES + 1)
+        read = read_stream_cell if path.suffix == ".arrow" else read_cell
+        return read(_copy(path), column, row)
+    match part:
+        case IdxRow(idx):
+            return read_idx_image(_copy(path), idx)
+        case FrameOf(frame, of):
+            video = _video(path)
+            if isinstance(video, Path) and not video.is_dir():
+                return read_frame(video, frame, of)
+            return _read_whole(frame_file(video, frame, of))
+        case ByteRange():
+            return _read_range(path, part)
+        case None:
+            return _read_whole(path)
+
+
+def _read_whole(path: AnyPath) -> bytes:
+    # One byte more than allowed, as a file may change after it was measured.
+    if isinstance(path, ObjectPath):
+        data = _request(path, 0, MAX_BYTES + 1)
+    else:
+        with open_regular(path) as file:
+            require_size(os.fstat(file.fileno()).st_size)
+            data = file.read(MAX_BYTES + 1)
     require_size(len(data))
     return data
 
 
-def _read_range(path: Path, part: ByteRange) -> bytes:
+def _read_range(path: AnyPath, part: ByteRange) -> bytes:
     require_size(part.size)
-    with open_regular(path) as file:
-        data = os.pread(file.fileno(), part.size, part.offset)
-    return _require_whole(data, part)
-
-
-def _require_whole(data: bytes, part: ByteRange) -> bytes:
+    if isinstance(path, ObjectPath):
+        data = _request(path, part.offset, part.size)
+    else:
+        with open_regular(path) as file:
+            data = os.pread(file.fileno(), part.size, part.offset)
     if len(data) < part.size:
         raise BadImage(
             "truncated", f"{len(data)} of {part.size} bytes at offset {part.offset}; the file became shorter"
@@ -188,26 +197,28 @@ def _require_whole(data: bytes, part: ByteRange) -> bytes:
     return data
 
 
-def _read_remote(uri: str, location: MediaLocation) -> bytes:
+def _request(path: ObjectPath, offset: int, size: int) -> bytes:
     """Read from a bucket; a service that does not answer is no fault of the image, and rises."""
-    _, column, row, part = location
     try:
-        if isinstance(part, ByteRange):
-            require_size(part.size)
-            return _require_whole(read_range(uri, part.offset, part.size), part)
-        if column is not None or part is not None:
-            return read_media(media_uri(_fetched(uri), column=column, row=row, part=part))
-        data = read_range(uri, 0, MAX_BYTES + 1)
+        return read_range(path.uri, offset, size)
     except FileNotFoundError as error:
         raise BadImage("missing", "no such object") from error
-    require_size(len(data))
-    return data
+
+
+# Each look at the version of an object, or at the names in a folder, is a request: once per process is enough.
+_copy = lru_cache(maxsize=16)(local_copy)
 
 
 @lru_cache(maxsize=16)
-def _fetched(uri: str) -> Path:
-    """Fetch an object once per process: each look at its version is a request."""
-    return fetch(uri)
+def _video(path: AnyPath) -> AnyPath:
+    """Find a video on the disk, or fetch it; behind a name that is no object, frames may lie."""
+    try:
+        return local_copy(path)
+    except BadImage:
+        folder = list_objects(ObjectPath(os.fspath(path)))
+        if not folder.is_dir():
+            raise
+        return folder
 
 
 def decode_image(data: bytes) -> Image.Image:

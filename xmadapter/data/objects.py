@@ -1,33 +1,37 @@
-"""Names in a bucket, asked as a reader asks a `Path`; all of them were listed at once."""
+"""Files and folders of a data set, on a disk or in a bucket, asked alike; what lies in a bucket is listed at once."""
 
+import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
-from typing import Self
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
-from xmadapter.storage import join, list_tree, size_of
+from xmadapter.data.files import BadImage, open_regular
+from xmadapter.data.windows import open_windows
+from xmadapter.storage import fetch, is_remote, join, list_tree, local_path, size_of
 
-__all__ = ["ObjectPath", "list_objects"]
+__all__ = ["AnyPath", "ObjectPath", "any_path", "list_objects", "local_copy", "open_any"]
 
 
 @dataclass(frozen=True)
 class ObjectPath:
-    """An object, or a folder: what others begin with.
+    """An object, or a folder: what others begin with. It answers as a `Path` does.
 
     Args:
         uri: Where it is.
-        children: Of every folder of the listing, by its URI: URIs of what lies directly in it.
+        children: Of every folder of the listing, by its URI: URIs of what lies directly in it. Empty where nothing was listed;
+            then it is no folder, and each question whether it exists is a request.
     """
 
     uri: str
-    children: Mapping[str, list[str]] = field(repr=False, compare=False)
+    children: Mapping[str, Collection[str]] = field(default_factory=dict, repr=False, compare=False)
 
     def __fspath__(self) -> str:
         return self.uri
 
-    def __truediv__(self, name: str) -> Self:
-        return replace(self, uri=join(self.uri, name))
+    def __truediv__(self, name: str) -> "ObjectPath":
+        return ObjectPath(join(self.uri, name), self.children)
 
     @property
     def name(self) -> str:
@@ -40,17 +44,19 @@ class ObjectPath:
         return PurePosixPath(self.name).suffix
 
     @property
-    def parent(self) -> Self:
+    def parent(self) -> "ObjectPath":
         """The folder it lies in."""
-        return replace(self, uri=self.uri.rpartition("/")[0])
+        return ObjectPath(self.uri.rpartition("/")[0], self.children)
 
-    def iterdir(self) -> Iterator[Self]:
+    def iterdir(self) -> Iterator["ObjectPath"]:
         """Give what lies directly in a folder."""
-        return (replace(self, uri=uri) for uri in self.children.get(self.uri, []))
+        return (ObjectPath(uri, self.children) for uri in self.children.get(self.uri, ()))
 
     def exists(self) -> bool:
         """Say whether it is an object or a folder."""
-        return self.is_dir() or size_of(self.uri) is not None
+        if self.children:
+            return self.is_dir() or self.uri in self.children.get(self.parent.uri, ())
+        return size_of(self.uri) is not None
 
     def is_dir(self) -> bool:
         """Say whether it is a folder."""
@@ -60,19 +66,55 @@ class ObjectPath:
         """Say no: a bucket has no links."""
         return False
 
-    def relative_to(self, root: Self) -> str:
+    def relative_to(self, root: str | os.PathLike[str]) -> str:
         """Give its path below a folder that it lies in."""
-        return self.uri.removeprefix(f"{root.uri}/")
+        return self.uri.removeprefix(f"{os.fspath(root)}/")
 
 
-def list_objects(uri: str) -> ObjectPath:
-    """List all objects below a prefix; with none it is no folder."""
-    root = uri.rstrip("/")
+AnyPath = Path | ObjectPath
+"""A file or folder, on a disk or in a bucket."""
+
+
+def any_path(uri: str) -> AnyPath:
+    """Say where a URI leads, without looking: an absolute path, or what is in a bucket and not yet listed."""
+    return ObjectPath(uri.rstrip("/")) if is_remote(uri) else local_path(uri).absolute()
+
+
+def list_objects(folder: ObjectPath) -> ObjectPath:
+    """List all objects below a folder, a thousand a request; with none it is no folder."""
     children: dict[str, dict[str, None]] = defaultdict(dict)
-    for name in list_tree(root):
-        folder = root
+    for name in list_tree(folder.uri):
+        place = folder.uri
         for part in name.split("/"):
-            child = join(folder, part)
-            children[folder][child] = None
-            folder = child
-    return ObjectPath(root, {folder: list(inside) for folder, inside in children.items()})
+            child = join(place, part)
+            children[place][child] = None
+            place = child
+    return ObjectPath(folder.uri, dict(children))
+
+
+def local_copy(path: AnyPath) -> Path:
+    """Give a file on the disk: the path itself, or a copy of the object, fetched once.
+
+    Raises:
+        BadImage: With reason missing, where there is no such object; a path is not looked at.
+    """
+    if isinstance(path, Path):
+        return path
+    try:
+        return fetch(path.uri)
+    except FileNotFoundError as error:
+        raise BadImage("missing", "no such object") from error
+
+
+def open_any(path: AnyPath) -> BinaryIO:
+    """Open a file to read here and there in it; an object is not fetched, see `open_windows`.
+
+    Raises:
+        BadImage: With reason missing or not_regular.
+    """
+    if isinstance(path, Path):
+        return open_regular(path)
+    try:
+        return open_windows(path.uri)
+    except FileNotFoundError as error:
+        raise BadImage("missing", "no such object") from error

@@ -1,6 +1,6 @@
 """Read the index of a Parquet file that holds a row per image."""
 
-from pathlib import Path
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,9 +10,9 @@ from xmadapter.data.cells import DAMAGE, MAX_GROUP_BYTES, group_bytes
 from xmadapter.data.columns import MAX_ROWS, check_class_names, check_splits, filled, is_text_type, open_table
 from xmadapter.data.files import one_line
 from xmadapter.data.media import media_uri
+from xmadapter.data.objects import any_path
 from xmadapter.data.samples import SPLIT_NAMES, Sample, SampleIndex, build_index, require_usable
-from xmadapter.errors import ConfigError, DataError, some
-from xmadapter.storage import fetch, is_remote, local_path
+from xmadapter.errors import DataError, some
 
 __all__ = ["read_parquet"]
 
@@ -31,9 +31,9 @@ def read_parquet(config: ParquetData) -> SampleIndex:
         ConfigError: The file does not exist.
         DataError: The file is damaged, lacks a column, has an empty cell or an unknown split, or has too little to work with.
     """
-    path = config.path if is_remote(config.path) else local_path(config.path).absolute()
-    source = repr(str(path))[1:-1]
-    file = open_table(_fetched(path), source=source)
+    path = any_path(config.path)
+    source = repr(os.fspath(path))[1:-1]
+    file = open_table(path, source=source)
     try:
         _check_columns(file, config, source)
         table = file.read(columns=[config.label, config.split])
@@ -54,13 +54,6 @@ def read_parquet(config: ParquetData) -> SampleIndex:
         for row, (split, label) in enumerate(zip(splits.to_pylist(), labels.to_pylist(), strict=True))
     ]
     return require_usable(build_index(samples, names), source=source)
-
-
-def _fetched(path: str | Path) -> Path:
-    try:
-        return fetch(path)
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: no such file; correct `path`") from error
 
 
 def _check_columns(file: pq.ParquetFile, config: ParquetData, source: str) -> None:

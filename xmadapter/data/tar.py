@@ -43,15 +43,15 @@ def tar_members(file: BinaryIO, *, source: str) -> Iterator[Member]:
     A leading `./` of a name is dropped. The end of the archive must be marked, so that a cut one is not taken for a short one.
 
     Args:
-        file: The archive, seekable.
+        file: The archive, seekable; whoever takes a member may read elsewhere before taking the next.
         source: Its name, for messages.
 
     Raises:
         DataError: The archive is compressed, cut short or damaged, or has too many members. A member is a link, a device or
             sparse, or its name is too long, absolute or leads elsewhere by `..`.
     """
+    size_bytes, last = file.seek(0, os.SEEK_END), -1
     _refuse_compressed(file, source)
-    size_bytes, last = os.fstat(file.fileno()).st_size, -1
     try:
         archive = tarfile.open(  # noqa: SIM115  closing it does nothing: the file is the caller's
             fileobj=cast(IO[bytes], _Headers(file)), mode="r:", encoding="utf-8", errors="surrogateescape"
@@ -78,7 +78,9 @@ def tar_members(file: BinaryIO, *, source: str) -> Iterator[Member]:
 
 
 def _refuse_compressed(file: BinaryIO, source: str) -> None:
-    start = os.pread(file.fileno(), 8, 0)
+    file.seek(0)
+    start = file.read(8)
+    file.seek(0)
     for signature, name in _COMPRESSED.items():
         if start.startswith(signature):
             raise DataError(
@@ -88,7 +90,8 @@ def _refuse_compressed(file: BinaryIO, source: str) -> None:
 
 def _require_end(file: BinaryIO, offset: int, source: str) -> None:
     """Refuse an archive that stops without the block of zeros; `tarfile` takes that, and a damaged header, for the end."""
-    block = os.pread(file.fileno(), tarfile.BLOCKSIZE, offset)
+    file.seek(offset)
+    block = file.read(tarfile.BLOCKSIZE)
     if block != bytes(tarfile.BLOCKSIZE):
         fault = "a damaged header" if len(block) == tarfile.BLOCKSIZE else "no mark of its end, it is cut short"
         raise DataError(f"{source}: {fault} at offset {offset}; copy or write it again")

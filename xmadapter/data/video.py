@@ -15,6 +15,7 @@ from PIL import Image
 
 from xmadapter.data.files import MAX_PIXELS, BadImage, FileVersion, file_version, one_line, open_regular
 from xmadapter.data.names import printable
+from xmadapter.data.objects import AnyPath
 from xmadapter.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def read_frame(path: Path, frame: int, of: int) -> bytes:
     return file.getvalue()
 
 
-def frame_file(folder: Path, frame: int, of: int) -> Path:
+def frame_file(folder: AnyPath, frame: int, of: int) -> AnyPath:
     """Choose one of `of` images from a folder of frames; numbers in names count as numbers, so 10.jpg follows 9.jpg.
 
     Raises:

@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -11,10 +10,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from xmadapter.config.data import ActivityNetLists, DidemoLists, MsrVttLists, VideoTable
 from xmadapter.data.captions import clean_captions
 from xmadapter.data.names import printable
+from xmadapter.data.objects import AnyPath, any_path
 from xmadapter.data.paths import read_list
 from xmadapter.data.samples import SPLIT_NAMES, Split
 from xmadapter.errors import DataError, some
-from xmadapter.storage import local_path
 
 __all__ = ["Clip", "read_clips"]
 
@@ -68,7 +67,7 @@ def read_clips(lists: VideoTable | MsrVttLists | DidemoLists | ActivityNetLists)
         ConfigError: A list does not exist.
         DataError: A list is malformed, names a video twice or in two splits, or has a video without a caption.
     """
-    path = local_path(lists.path).absolute()
+    path = any_path(lists.path)
     match lists:
         case VideoTable():
             clips = _merged(_table(path))
@@ -86,7 +85,7 @@ def read_clips(lists: VideoTable | MsrVttLists | DidemoLists | ActivityNetLists)
     return clips
 
 
-def _table(path: Path) -> Iterator[Clip]:
+def _table(path: AnyPath) -> Iterator[Clip]:
     source = printable(path)
     if path.suffix.lower() == ".json":
         rows = _parse(path, list[_TableRow])
@@ -115,7 +114,7 @@ def _merged(clips: Iterable[Clip]) -> list[Clip]:
     return list(merged.values())
 
 
-def _msrvtt(folder: Path, train: str) -> Iterator[Clip]:
+def _msrvtt(folder: AnyPath, train: str) -> Iterator[Clip]:
     captions: dict[str, list[str]] = {}
     for sentence in _parse(folder / "MSRVTT_data.json", _MsrVttFile).sentences:
         captions.setdefault(sentence.video_id, []).append(sentence.caption)
@@ -128,7 +127,7 @@ def _msrvtt(folder: Path, train: str) -> Iterator[Clip]:
         yield Clip(row["video_id"], "test", clean_captions([row["sentence"]]), printable(path), where)
 
 
-def _didemo(folder: Path) -> Iterator[Clip]:
+def _didemo(folder: AnyPath) -> Iterator[Clip]:
     for name, split in _DIDEMO:
         texts: dict[str, list[str]] = {}
         for moment in _parse(folder / f"{name}_data.json", list[_DidemoMoment]):
@@ -140,7 +139,7 @@ def _didemo(folder: Path) -> Iterator[Clip]:
                 yield Clip(video, split, paragraph, printable(path), f"line {number}")
 
 
-def _activitynet(folder: Path) -> Iterator[Clip]:
+def _activitynet(folder: AnyPath) -> Iterator[Clip]:
     for ids, name, split in _ACTIVITYNET:
         videos = _parse(folder / f"{name}.json", dict[str, _ActivityNetVideo])
         path = folder / f"{ids}.json"
@@ -149,7 +148,7 @@ def _activitynet(folder: Path) -> Iterator[Clip]:
             yield Clip(video, split, clean_captions([" ".join(texts)]), printable(path), f"record {number}")
 
 
-def _parse(path: Path, kind: type[_Parsed]) -> _Parsed:
+def _parse(path: AnyPath, kind: type[_Parsed]) -> _Parsed:
     data = read_list(path, setting="lists.path")
     try:
         return TypeAdapter(kind).validate_json(data)
@@ -159,7 +158,7 @@ def _parse(path: Path, kind: type[_Parsed]) -> _Parsed:
         raise DataError(f"{printable(path)}: {where}: {printable(fault['msg'])}; copy the file again") from error
 
 
-def _csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+def _csv(path: AnyPath, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
     """Give the rows of a CSV file with a heading, and the line at which each ends."""
     source = printable(path)
     reader = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
@@ -179,7 +178,7 @@ def _csv(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, 
         raise DataError(f"{source}: not CSV after line {reader.line_num} ({error}); mend it") from error
 
 
-def _text(path: Path) -> str:
+def _text(path: AnyPath) -> str:
     try:
         return read_list(path, setting="lists.path").decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,19 +1,18 @@
 """Read the index of captioned videos: each video becomes a row for each of its frames."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable
 from functools import cache
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 from xmadapter.config.data import VideoData
 from xmadapter.data.media import FrameOf, media_uri
 from xmadapter.data.names import printable
-from xmadapter.data.paths import Listed, locate, require_any_file, require_folder
+from xmadapter.data.objects import AnyPath, any_path
+from xmadapter.data.paths import Listed, locate, require_any_file, require_folder, scan
 from xmadapter.data.samples import NO_LABEL, Sample, SampleIndex, build_index, require_captions
 from xmadapter.data.video_lists import Clip, read_clips
 from xmadapter.errors import DataError, some
-from xmadapter.storage import local_path
 
 __all__ = ["read_video"]
 
@@ -42,7 +41,7 @@ def read_video(config: VideoData) -> SampleIndex:
         DataError: A list is malformed, names a video twice or one outside of the folder, two files could be meant by one name,
             or a split has too little to work with.
     """
-    root = require_folder(local_path(config.root).absolute())
+    root = require_folder(any_path(config.root))
     clips = _hold_out(read_clips(config.lists), config.held_out)
     listing = cache(_listing)
     found = [_find(clip, root, listing) for clip in clips]
@@ -50,7 +49,7 @@ def read_video(config: VideoData) -> SampleIndex:
     samples = [
         sample for place, clip in zip(found, clips, strict=True) for sample in _frames(place, clip, config.frames)
     ]
-    index = require_captions(build_index(samples, ()), source=printable(local_path(config.lists.path)))
+    index = require_captions(build_index(samples, ()), source=printable(any_path(config.lists.path)))
     require_any_file(found, folder=root)
     return index
 
@@ -69,7 +68,7 @@ def _hash(video: str) -> str:
     return hashlib.sha256(video.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _find(clip: Clip, root: Path, listing: Callable[[Path], _Listing]) -> Listed[Path]:
+def _find(clip: Clip, root: AnyPath, listing: Callable[[AnyPath], _Listing]) -> Listed:
     place = locate(clip.video, folder=root, source=clip.source, where=clip.where)
     names, by_stem = listing(place.path.parent)
     if place.path.name in names:
@@ -79,14 +78,14 @@ def _find(clip: Clip, root: Path, listing: Callable[[Path], _Listing]) -> Listed
     if len(meant) > 1:
         both = some([printable(name) for name in meant])
         raise DataError(f"{clip.source}: {clip.where}: {printable(clip.video)!r} can be any of {both}; name the file")
-    return place._replace(path=place.path.with_name(meant.pop())) if meant else place
+    return place._replace(path=place.path.parent / meant.pop()) if meant else place
 
 
-def _listing(folder: Path) -> _Listing:
+def _listing(folder: AnyPath) -> _Listing:
     """List a folder: all names, and those of videos and folders by what stands before the extension."""
     by_stem: dict[str, list[str]] = {}
     try:
-        names = [(entry.name, entry.is_dir()) for entry in os.scandir(folder) if not entry.name.startswith(".")]
+        names = scan(folder)
     except OSError:  # an absent folder: its videos are missing, each with its own reason
         names = []
     for name, is_folder in names:
@@ -99,9 +98,9 @@ def _is_video(name: str) -> bool:
     return PurePath(name).suffix.lower() in _VIDEO_SUFFIXES
 
 
-def _refuse_twice(found: Iterable[Listed[Path]], clips: Iterable[Clip]) -> None:
+def _refuse_twice(found: Iterable[Listed], clips: Iterable[Clip]) -> None:
     """Refuse two names for one file, as its captions would be spread over two videos."""
-    first: dict[Path, Clip] = {}
+    first: dict[AnyPath, Clip] = {}
     for place, clip in zip(found, clips, strict=True):
         other = first.setdefault(place.path, clip)
         if other is not clip:
@@ -111,7 +110,7 @@ def _refuse_twice(found: Iterable[Listed[Path]], clips: Iterable[Clip]) -> None:
             )
 
 
-def _frames(place: Listed[Path], clip: Clip, count: int) -> list[Sample]:
+def _frames(place: Listed, clip: Clip, count: int) -> list[Sample]:
     return [
         Sample(
             f"{place.sample_id}/{frame:03d}",

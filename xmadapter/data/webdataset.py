@@ -2,28 +2,29 @@
 
 import hashlib
 import json
-import os
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import BinaryIO, NamedTuple
 
 from xmadapter.config.data import WebDatasetData
 from xmadapter.data.captions import clean_captions
-from xmadapter.data.files import BadImage, open_regular
+from xmadapter.data.files import BadImage
 from xmadapter.data.media import ByteRange, media_uri
 from xmadapter.data.names import printable
+from xmadapter.data.objects import AnyPath, any_path, open_any
+from xmadapter.data.paths import read_list
 from xmadapter.data.samples import NO_LABEL, Sample, SampleIndex, Split, build_index, require_captions, require_usable
 from xmadapter.data.shards import split_shards
 from xmadapter.data.splitting import Candidate, assign_splits
 from xmadapter.data.tar import Member, tar_members
 from xmadapter.errors import ConfigError, DataError, some
-from xmadapter.storage import local_path
 
 __all__ = ["read_webdataset"]
 
 _MAX_SAMPLES = 5_000_000
 _MAX_TEXT_BYTES = 1 << 20
+_READERS = 8
 
 
 class _Record(NamedTuple):
@@ -37,12 +38,12 @@ class _Record(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """The wanted members of a sample, by extension, in an open shard; as text it says where, for messages."""
+    """The wanted members of a sample by extension, and its texts by the fields that want them; as text it says where."""
 
-    shard: Path
-    file: BinaryIO
+    shard: AnyPath
     key: str
     members: dict[str, Member]
+    texts: dict[str, list[str]]
 
     def __str__(self) -> str:
         return f"{printable(self.shard)}: sample {printable(self.key)!r}"
@@ -60,6 +61,8 @@ def read_webdataset(config: WebDatasetData) -> SampleIndex:
     train is drawn by the hash of the id, since reading every image for it would take longer than all the rest: copies of an
     image under two names may then lie in both.
 
+    A shard in a bucket is read in windows, several shards at once; nothing of it is kept on the disk.
+
     Raises:
         ConfigError: No shard matches, a named one is missing, or `config.classes` cannot be read.
         DataError: A shard is compressed, cut short or damaged; a sample lacks its image, class or caption, or has two images;
@@ -68,12 +71,7 @@ def read_webdataset(config: WebDatasetData) -> SampleIndex:
     patterns: dict[Split, str] = {"train": config.train, "test": config.test}
     if config.validation is not None:
         patterns["validation"] = config.validation
-    records: list[_Record] = []
-    for split, shards in split_shards(patterns).items():
-        for shard in shards:
-            records += _read_shard(shard, split, config)
-            if len(records) > _MAX_SAMPLES:
-                raise DataError(f"{printable(shard)}: over {_MAX_SAMPLES} samples so far; take fewer shards")
+    records = _read_shards(split_shards(patterns), config)
     source = config.train
     names = _class_names(records, config, source)
     labels = _labels(records, names, config, source)
@@ -86,34 +84,50 @@ def read_webdataset(config: WebDatasetData) -> SampleIndex:
     return require(build_index(samples, names), source=source)
 
 
-def _read_shard(shard: Path, split: Split, config: WebDatasetData) -> Iterator[_Record]:
+def _read_shards(shards: Mapping[Split, Sequence[AnyPath]], config: WebDatasetData) -> list[_Record]:
+    records: list[_Record] = []
+    paths = [path for found in shards.values() for path in found]
+    splits = [split for split, found in shards.items() for _ in found]
+    with ThreadPoolExecutor(_READERS) as pool:
+        for part in pool.map(partial(_read_shard, config=config), paths, splits):
+            records += part
+            if len(records) > _MAX_SAMPLES:
+                pool.shutdown(cancel_futures=True)
+                raise DataError(f"{config.train}: over {_MAX_SAMPLES} samples in all; take fewer shards")
+    return records
+
+
+def _read_shard(shard: AnyPath, split: Split, *, config: WebDatasetData) -> list[_Record]:
     source = printable(shard)
     try:
-        with open_regular(shard) as file:
-            for key, members in _group(file, source, config).items():
-                yield _record(_Found(shard, file, key, members), split, config)
+        with open_any(shard) as file:
+            return [_record(found, split, config) for found in _group(file, shard, config)]
     except BadImage as bad:
         raise ConfigError(f"{source}: cannot open the shard ({bad}); correct `{split}`") from bad
     except OSError as error:
         raise DataError(f"{source}: cannot read it ({error.strerror}); nothing was written, run again") from error
 
 
-def _group(file: BinaryIO, source: str, config: WebDatasetData) -> dict[str, dict[str, Member]]:
-    """Collect the members that are wanted, by the name of their sample and their extension."""
-    texts = {field.partition(".")[0] for field in (config.label, config.captions) if field}
-    wanted = {extension.lower() for extension in config.image} | texts
-    samples: dict[str, dict[str, Member]] = defaultdict(dict)
-    for member in tar_members(file, source=source):
+def _group(file: BinaryIO, shard: AnyPath, config: WebDatasetData) -> Iterable[_Found]:
+    """Collect the members that are wanted by the name of their sample; texts are read on the way, so a shard is passed once."""
+    fields = [field for field in (config.label, config.captions) if field]
+    wanted = {extension.lower() for extension in config.image} | {field.partition(".")[0] for field in fields}
+    samples: dict[str, _Found] = {}
+    for member in tar_members(file, source=printable(shard)):
         folder, slash, name = member.name.rpartition("/")
         stem, _, extension = name.partition(".")
-        members = samples[folder + slash + stem]
-        extension = extension.lower()
-        if extension in wanted:
-            other = members.setdefault(extension, member)
-            if other is not member:
-                both = f"at offsets {other.offset} and {member.offset}"
-                raise DataError(f"{source}: two members {printable(member.name)!r}, {both}; rename or remove one")
-    return samples
+        key, extension = folder + slash + stem, extension.lower()
+        found = samples.setdefault(key, _Found(shard, key, {}, {}))
+        if extension not in wanted:
+            continue
+        other = found.members.setdefault(extension, member)
+        if other is not member:
+            both = f"at offsets {other.offset} and {member.offset}"
+            raise DataError(f"{printable(shard)}: two members {printable(member.name)!r}, {both}; rename or remove one")
+        for field in fields:
+            if field.partition(".")[0] == extension:
+                found.texts[field] = _texts(found, field, file)
+    return samples.values()
 
 
 def _record(found: _Found, split: Split, config: WebDatasetData) -> _Record:
@@ -122,27 +136,26 @@ def _record(found: _Found, split: Split, config: WebDatasetData) -> _Record:
         held = some([printable(image.name) for image in images]) if images else "none"
         known = ", ".join(config.image)
         raise DataError(f"{found} needs one image member ({known}), it has {held}; mend the shard or set `image`")
-    label = _texts(found, config.label) if config.label else [""]
+    label = found.texts.get(config.label, []) if config.label else [""]
     if len(label) != 1:
         raise DataError(f"{found} has {len(label) or 'no'} class in {config.label!r}; mend the shard or set `label`")
-    captions = clean_captions(_texts(found, config.captions)) if config.captions else ()
+    captions = clean_captions(found.texts.get(config.captions, [])) if config.captions else ()
     if not (config.label or captions):
         raise DataError(f"{found} has neither class nor caption; mend the shard, or set `label` or `captions`")
     media = media_uri(found.shard, part=ByteRange(images[0].offset, images[0].size_bytes))
     return _Record(f"{split}/{printable(found.key)}", split, media, label[0].strip(), captions)
 
 
-def _texts(found: _Found, field: str) -> list[str]:
+def _texts(found: _Found, field: str, file: BinaryIO) -> list[str]:
     """Read a text member, or one field of a JSON member: a text, a whole number, or a list of texts; absent is empty."""
     extension, _, name = field.partition(".")
-    member = found.members.get(extension)
-    if member is None:
-        return []
+    member = found.members[extension]
     where = f"its .{extension} at offset {member.offset}"
     if member.size_bytes > _MAX_TEXT_BYTES:
         raise DataError(f"{found}: {where} holds {member.size_bytes} bytes; at most {_MAX_TEXT_BYTES} are read")
     try:
-        text = os.pread(found.file.fileno(), member.size_bytes, member.offset).decode("utf-8-sig")
+        file.seek(member.offset)
+        text = file.read(member.size_bytes).decode("utf-8-sig")
         value = json.loads(text).get(name) if name else text
     except (ValueError, AttributeError, RecursionError) as error:
         wanted = "a JSON object" if name else "UTF-8 text"
@@ -163,7 +176,7 @@ def _class_names(records: Sequence[_Record], config: WebDatasetData, source: str
     if not config.label:
         return ()
     if isinstance(config.classes, str):
-        return _read_names(local_path(config.classes))
+        return _read_names(any_path(config.classes))
     if config.classes is not None:
         return config.classes
     names = sorted({record.label for record in records}, key=str.encode)
@@ -175,10 +188,10 @@ def _class_names(records: Sequence[_Record], config: WebDatasetData, source: str
     return tuple(names)
 
 
-def _read_names(path: Path) -> tuple[str, ...]:
+def _read_names(path: AnyPath) -> tuple[str, ...]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
+        lines = read_list(path, setting="classes").decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{printable(path)}: cannot read class names from it; correct `classes`") from error
     return tuple(line.strip() for line in lines if line.strip())
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.unit.data import test_coop, test_csv, test_huggingface, test_idx, test_imagenet
+from tests.unit.data import arrow_folders, idx_files, test_coop, test_csv, test_imagenet
 from xmadapter.cli import cli
 from xmadapter.config.base import Frozen
 from xmadapter.errors import DataError
@@ -23,8 +23,8 @@ CASES: dict[str, Callable[[Path], tuple[Frozen, list[str]]]] = {
         ["tench 0 0 1", "2 images, all readable"],
     ),
     "csv": lambda root: (test_csv.write(root, test_csv.lines()), ["cat 5 2 3", "dog 5 2 3", "20 images, all readable"]),
-    "idx": lambda root: (test_idx.write(root), ["zero 8 2 3", "26 images, all readable"]),
-    "huggingface": lambda root: (test_huggingface.write(root), ["cat 6 2 3", "22 images, all readable"]),
+    "idx": lambda root: (idx_files.write(root), ["zero 8 2 3", "26 images, all readable"]),
+    "huggingface": lambda root: (arrow_folders.write(root), ["cat 6 2 3", "22 images, all readable"]),
 }
 
 

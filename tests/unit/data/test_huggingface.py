@@ -1,59 +1,19 @@
 """Folders of the datasets library: its files by pyarrow alone, nothing revived, no path in them followed."""
 
 import json
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.contracts.reader import ReaderContract
+from tests.unit.data.arrow_folders import rows, write, write_split
 from tests.unit.data.makers import encoded, picture
 from xmadapter.config.data import HuggingFaceData
 from xmadapter.data import BadImage, SampleIndex, media_uri, read_huggingface, read_index, read_media
 from xmadapter.errors import ConfigError, DataError
-
-IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
-NAMES = ("cat", "big_dog")
-
-
-def rows(name: str, count: int) -> pa.Table:
-    """Rows of two classes in turn, as the library lays them out."""
-    images = [{"bytes": encoded(picture(f"{name}/{row}")), "path": None} for row in range(count)]
-    return pa.table(
-        {"image": pa.array(images, IMAGE), "label": pa.array([row % 2 for row in range(count)], pa.int64())}
-    )
-
-
-def write_stream(path: Path, table: pa.Table, *, batch: int = 1000) -> Path:
-    with pa.OSFile(os.fsencode(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
-        writer.write_table(table, max_chunksize=batch)
-    return path
-
-
-def write_split(folder: Path, *tables: pa.Table, names: tuple[str, ...] | None = NAMES, batch: int = 1000) -> Path:
-    """Write one split in a file per table."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [f"data-{number:05d}-of-{len(tables):05d}.arrow" for number in range(len(tables))]
-    for name, table in zip(files, tables, strict=True):
-        write_stream(folder / name, table, batch=batch)
-    label = {"_type": "ClassLabel", "names": names} if names else {"dtype": "string", "_type": "Value"}
-    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name} for name in files]}))
-    (folder / "dataset_info.json").write_text(json.dumps({"features": {"image": {"_type": "Image"}, "label": label}}))
-    return folder
-
-
-def write(root: Path, **splits: int) -> HuggingFaceData:
-    """Write splits of so many rows; by default all three."""
-    counts = splits or {"train": 12, "validation": 4, "test": 6}
-    for name, count in counts.items():
-        write_split(root / name, rows(name, count))
-    (root / "dataset_dict.json").write_text(json.dumps({"splits": list(counts)}))
-    return HuggingFaceData(root=str(root))
 
 
 def edit(path: Path, **values: object) -> None:
@@ -245,76 +205,3 @@ def test_an_extension_type_is_refused_before_it_is_revived(tmp_path: Path) -> No
     finally:
         pa.unregister_extension_type("tests.revived")
     assert not Revived.seen
-
-
-class TestReadingRows:
-    @pytest.fixture
-    def path(self, tmp_path: Path) -> Path:
-        return write_stream(tmp_path / "a #50%.arrow", rows("all", 12), batch=5)
-
-    @pytest.mark.parametrize("row", [0, 4, 5, 11])
-    def test_each_row_is_found_in_its_batch(self, path: Path, row: int) -> None:
-        assert read_media(media_uri(path, column="image", row=row)) == encoded(picture(f"all/{row}"))
-
-    @pytest.mark.parametrize(("column", "row"), [("image", 12), ("picture", 0)])
-    def test_what_is_not_there_is_missing(self, path: Path, column: str, row: int) -> None:
-        with pytest.raises(BadImage, match="missing: no row"):
-            read_media(media_uri(path, column=column, row=row))
-
-    def test_a_column_of_numbers_is_no_image(self, path: Path) -> None:
-        with pytest.raises(BadImage, match="not_image"):
-            read_media(media_uri(path, column="label", row=0))
-
-    def test_cells_without_bytes_are_empty_and_a_path_is_not_followed(self, tmp_path: Path) -> None:
-        secret = tmp_path / "secret.png"
-        secret.write_bytes(encoded(picture("secret")))
-        cells = [None, {"bytes": None, "path": str(secret)}, {"bytes": b"", "path": str(secret)}]
-        path = write_stream(tmp_path / "a.arrow", pa.table({"image": pa.array(cells, IMAGE)}))
-        for row in range(3):
-            with pytest.raises(BadImage, match="empty"):
-                read_media(media_uri(path, column="image", row=row))
-
-    def test_a_rewritten_file_is_read_again(self, path: Path) -> None:
-        uri = media_uri(path, column="image", row=0)
-        before = read_media(uri)
-        path.unlink()
-        write_stream(path, rows("other", 3))
-        assert (before, read_media(uri)) == (encoded(picture("all/0")), encoded(picture("other/0")))
-
-    @pytest.mark.timeout(5)
-    def test_a_fifo_does_not_hang(self, tmp_path: Path) -> None:
-        os.mkfifo(tmp_path / "a.arrow")
-        with pytest.raises(BadImage, match="not_regular"):
-            read_media(media_uri(tmp_path / "a.arrow", column="image", row=0))
-
-    def test_a_stream_that_ends_between_batches_is_truncated(self, path: Path) -> None:
-        path.write_bytes(path.read_bytes()[:-8])
-        with pytest.raises(BadImage, match="truncated"):
-            read_media(media_uri(path, column="image", row=0))
-
-    def test_an_arrow_file_of_the_other_kind_is_refused(self, tmp_path: Path) -> None:
-        table = rows("all", 3)
-        with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
-        with pytest.raises(BadImage, match="no Arrow stream"):
-            read_media(media_uri(tmp_path / "a.arrow", column="image", row=0))
-
-
-@given(st.data())
-def test_a_damaged_stream_is_refused_or_read_and_nothing_else(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    root = tmp_path_factory.getbasetemp() / "damaged-stream"
-    path = write_split(root, rows("all", 20), batch=6) / "data-00000-of-00001.arrow"
-    damaged = bytearray(path.read_bytes())
-    for position in data.draw(st.lists(st.integers(0, len(damaged) - 1), max_size=4)):
-        damaged[position] ^= data.draw(st.integers(1, 255))
-    path.unlink()
-    path.write_bytes(damaged[: data.draw(st.sampled_from([len(damaged), len(damaged) - 8, len(damaged) // 2, 9]))])
-    said = []
-    try:
-        for uri in read_huggingface(HuggingFaceData(root=str(root))).table["media"].to_pylist():
-            read_media(uri)
-    except (DataError, BadImage) as refused:
-        said.append(str(refused))
-    assert not any("\n" in message for message in said)

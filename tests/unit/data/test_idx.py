@@ -2,7 +2,6 @@
 
 import gzip
 import os
-import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.contracts.reader import ReaderContract
+from tests.unit.data.idx_files import NAMES, images, packed, write
 from xmadapter.config.data import IdxData
 from xmadapter.data import (
     BadImage,
@@ -26,34 +26,8 @@ from xmadapter.data import (
     read_media,
 )
 from xmadapter.errors import ConfigError, DataError
-from xmadapter.seeding import derive_seed
 
-NAMES = ("zero", "one")
 SOURCE = Path("/usr/share/datasets/fashion-mnist")
-
-
-def images(name: str, count: int) -> np.ndarray:
-    return np.random.default_rng(derive_seed(name)).integers(0, 256, (count, 5, 4), dtype=np.uint8)
-
-
-def packed(array: np.ndarray) -> bytes:
-    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-
-
-def write(folder: Path, *, compressed: bool = True, **changed: np.ndarray) -> IdxData:
-    """Two classes with 10 training and 3 test images each; files can be replaced by their stem."""
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = {
-        "train-images-idx3": images("train", 20),
-        "train-labels-idx1": np.tile(np.array([1, 0], np.uint8), 10),
-        "t10k-images-idx3": images("test", 6),
-        "t10k-labels-idx1": np.tile(np.array([0, 1], np.uint8), 3),
-    } | {name.replace("_", "-"): array for name, array in changed.items()}
-    for name, array in arrays.items():
-        data = packed(array)
-        path = folder / f"{name}-ubyte{'.gz' * compressed}"
-        path.write_bytes(gzip.compress(data, mtime=0) if compressed else data)
-    return IdxData(root=str(folder), class_names=NAMES)
 
 
 def refusal(config: IdxData) -> str:

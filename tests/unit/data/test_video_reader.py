@@ -1,45 +1,25 @@
 """Captioned videos: four forms of lists, names that lead to files, and rows for frames."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.contracts.reader import CaptionReaderContract
-from tests.unit.data.makers import fill
+from tests.unit.data.video_folders import (
+    TABLE,
+    video_config,
+    write_activitynet,
+    write_didemo,
+    write_msrvtt,
+    write_table,
+)
 from xmadapter.config.data import VideoData
 from xmadapter.data import BadImage, SampleIndex, parse_media_uri, read_index, read_media
 from xmadapter.data.video_reader import read_video
 from xmadapter.errors import ConfigError, DataError
-
-
-def frame_folders(root: Path, names: Iterable[str], *, frames: int = 3) -> Path:
-    """Videos as folders of frames: what a reader promises does not hang on a codec."""
-    return fill(root, [f"{name}/{frame}.png" for name in names for frame in range(frames)])
-
-
-def video_config(root: Path, lists: dict[str, str], **fields: object) -> VideoData:
-    return VideoData.model_validate({"root": str(root), "lists": lists, "frames": 2, "held_out": 1} | fields)
-
-
-TABLE = [
-    ("a", "One.", "train"),
-    ("b", "Two.", "train"),
-    ("a", "One again.", "train"),
-    ("c", "Three.", "val"),
-    ("d", "Four, with a comma.", "test"),
-]
-
-
-def write_table(
-    folder: Path, rows: list[tuple[str, ...]] = TABLE, *, heading: str = "video,caption,split"
-) -> VideoData:
-    frame_folders(folder / "videos", ["a", "b", "c", "d"])
-    lines = [heading, *(",".join(f'"{cell}"' for cell in row) for row in rows)]
-    (folder / "list.csv").write_text("\n".join(lines) + "\n")
-    return video_config(folder / "videos", {"kind": "table", "path": str(folder / "list.csv")})
 
 
 class TestTable(CaptionReaderContract):
@@ -99,17 +79,6 @@ def test_json_says_the_same_as_csv(tmp_path: Path) -> None:
     assert read_video(listed) == read_video(config)
 
 
-def write_msrvtt(folder: Path, *, test: str = "video4") -> VideoData:
-    names = [f"video{number}" for number in range(5)]
-    frame_folders(folder / "videos", names)
-    sentences = [{"sen_id": at, "video_id": name, "caption": f"{name} text {at}"} for at in (0, 1) for name in names]
-    (folder / "MSRVTT_data.json").write_text(json.dumps({"videos": [], "sentences": sentences}))
-    (folder / "MSRVTT_train.9k.csv").write_text("\n".join(["video_id", *names[:4]]))
-    test_rows = f"key,vid_key,video_id,sentence\nret0,msr4,{test},the one sentence\n"
-    (folder / "MSRVTT_JSFUSION_test.csv").write_text(test_rows)
-    return video_config(folder / "videos", {"kind": "msrvtt", "path": str(folder)})
-
-
 def test_msrvtt_trains_on_all_captions_and_tests_on_one(tmp_path: Path) -> None:
     index = read_index(write_msrvtt(tmp_path))
     assert index.caption_counts() == {"train": (6, 6), "validation": (2, 2), "test": (2, 1)}
@@ -137,30 +106,11 @@ def test_a_training_video_in_the_test_list_is_refused(tmp_path: Path) -> None:
         read_video(write_msrvtt(tmp_path, test="video3"))
 
 
-def write_didemo(folder: Path) -> VideoData:
-    frame_folders(folder / "videos", ["x.mov", "y@N02_1.mov", "z.avi"])
-    for split, video in (("train", "x.mov"), ("val", "y@N02_1.mov"), ("test", "z.avi")):
-        (folder / f"{split}_list.txt").write_text(f"{video}\n")
-        moments = [{"video": video, "description": f"{at} moment\n", "times": [[0, 1]]} for at in ("first", "second")]
-        (folder / f"{split}_data.json").write_text(json.dumps(moments))
-    return video_config(folder / "videos", {"kind": "didemo", "path": str(folder)})
-
-
 def test_didemo_joins_the_moments_of_a_video(tmp_path: Path) -> None:
     index = read_index(write_didemo(tmp_path))
     assert captions_of(index) == {
         name: ["first moment second moment"] for name in ("x.mov/000", "y@N02_1.mov/000", "z.avi/000")
     }
-
-
-def write_activitynet(folder: Path) -> VideoData:
-    names = ["v_one", "v_two", "v_three"]
-    frame_folders(folder / "videos", names)
-    facts = {name: {"duration": 9.5, "timestamps": [[0, 9]], "sentences": [f"{name}. ", " Ends."]} for name in names}
-    for ids, data, chosen in (("train_ids", "train", names[:2]), ("val_ids", "val_1", names[2:])):
-        (folder / f"{ids}.json").write_text(json.dumps(chosen))
-        (folder / f"{data}.json").write_text(json.dumps({name: facts[name] for name in chosen}))
-    return video_config(folder / "videos", {"kind": "activitynet", "path": str(folder)})
 
 
 def test_activitynet_tests_on_val1_by_paragraphs(tmp_path: Path) -> None:
