@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 
 from tests.factories import law
 from xmadapter.config import (
+    APETConfig,
     ClapConfig,
     ClipAdapterConfig,
     EncodeConfig,
     FitConfig,
     LinearProbeConfig,
     LpPlusPlusConfig,
+    MetaConfig,
     MethodConfig,
     MultiModalConfig,
     SweepConfig,
@@ -46,6 +48,8 @@ _ADAPTERS = st.one_of(
     st.builds(MultiModalConfig, fit=_FIT, mask=st.sampled_from(["bias1", "cross", "none"]), blend=st.floats(0, 1)),
     st.builds(TipConfig, **_VOTES),
     st.builds(TipFConfig, fit=_FIT, **_VOTES),
+    st.builds(APETConfig, fit=_FIT, **_VOTES, channel_share=st.floats(0.01, 1), surprise_weight=st.floats(0, 9)),
+    st.builds(MetaConfig, fit=_FIT),
     st.builds(
         XMAdapterConfig,
         fit=_FIT,
@@ -73,7 +77,7 @@ def ranges(draw: st.DrawFn, *, points: bool) -> dict[str, object]:
 def methods(draw: st.DrawFn) -> MethodConfig:
     adapter = draw(_ADAPTERS)
     value: dict[str, object] = {"adapter": adapter.model_dump(), "trials": draw(st.none() | st.integers(1, 99))}
-    if adapter.kind in ("tip-f", "xmadapter"):
+    if adapter.kind in ("tip-f", "ape-t", "xmadapter"):
         choice = st.fixed_dictionaries(
             {"choices": st.lists(st.integers(1, 9) | st.floats(1, 9), min_size=1, max_size=4)}
         )

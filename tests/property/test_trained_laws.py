@@ -9,9 +9,11 @@ from tests.reference import slow_trained as slow
 from xmadapter.adapters import Memory, MultiModalAdapter
 from xmadapter.config import (
     AdapterConfig,
+    APETConfig,
     ClapConfig,
     ClipAdapterConfig,
     LpPlusPlusConfig,
+    MetaConfig,
     MultiModalConfig,
     TaskResConfig,
 )
@@ -23,6 +25,8 @@ _ANY = st.one_of(
     st.builds(TaskResConfig, residual_scale=st.floats(0, 3)),
     st.builds(ClapConfig, penalty=st.floats(0, 10)),
     st.just(LpPlusPlusConfig()),
+    st.just(MetaConfig()),
+    st.builds(APETConfig, channel_share=st.floats(0.01, 1), surprise_weight=st.floats(0, 1)),
     _MULTI_MODAL,
 )
 _SIZES = {"classes": st.integers(2, 5), "views": st.integers(1, 3), "seed": st.integers(0, 999)}

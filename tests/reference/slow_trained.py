@@ -1,8 +1,8 @@
 """Slow transcriptions of trained heads: plain loops over Python floats, one seed, nothing shared with the product.
 
 A vector is a list of floats, a matrix a list of rows, with a row per input. Equations: CLIP-Adapter (Gao et al., 2024) on
-normalised features, TaskRes (Yu et al., 2023), CLAP (Silva-Rodriguez et al., 2024), Multi-Modal Adapter (Seputis et al., 2024),
-LP++ (Huang et al., 2024).
+normalised features, TaskRes (Yu et al., 2023), CLAP (Silva-Rodriguez et al., 2024), APE-T (Zhu et al., 2023), Meta-Adapter (Cheng et
+al., 2023), Multi-Modal Adapter (Seputis et al., 2024), LP++ (Huang et al., 2024).
 """
 
 import math
@@ -66,6 +66,49 @@ def clap_loss(queries, labels, *, weight, text, lambdas, scale):
         for lam, w, t in zip(lambdas, weight, text, strict=True)
     ]
     return math.fsum(losses) / len(losses) + math.fsum(costs) / len(text)
+
+
+def added(u, move, channels):
+    """The move has a number per channel, in the order of the channels."""
+    return [a + (move[channels.index(one)] if one in channels else 0.0) for one, a in enumerate(u)]
+
+
+def ape_t(query, *, keys, labels, text, channels, residual, entries, alpha, beta, scale):
+    """Keys and query are restricted to the channels and normalised there; neither key nor text is normalised after its move."""
+    logits = [scale * dot(query, added(t, move, channels)) for t, move in zip(text, residual, strict=True)]
+    low = unit([query[one] for one in channels])
+    for key, label, entry in zip(keys, labels, entries, strict=True):
+        moved = [a + b for a, b in zip(unit([key[one] for one in channels]), residual[label], strict=True)]
+        logits[label] += alpha * entry * math.exp(-beta * (1 - dot(low, moved)))
+    return logits
+
+
+def meta_text(t, support, *, query, key, gate, bias):
+    """A class text after it has read the list of itself and its support."""
+    listed = [t, *support]
+    asked = times(t, query)
+    shares = softmax([dot(asked, times(u, key)) / math.sqrt(len(t)) for u in listed])
+    value = [dot(shares, column) for column in zip(*listed, strict=True)]
+    share = 1 / (1 + math.exp(-dot(gate, t) - bias))
+    return unit([a + share * b for a, b in zip(t, value, strict=True)])
+
+
+def meta_logits(image, *, keys, labels, text, scale, own=None, **weights):
+    """`own` is the support row that a training query is a view of: no list holds it."""
+    moved = []
+    for label, t in enumerate(text):
+        rows = [row for row, one in enumerate(labels) if one == label]
+        others = [keys[row] for row in rows if row != own or len(rows) == 1]
+        moved.append(meta_text(t, others, **weights))
+    return [scale * dot(image, t) for t in moved]
+
+
+def meta_loss(images, rows, *, labels, **shared):
+    losses = [
+        cross_entropy(meta_logits(image, labels=labels, own=row, **shared), labels[row])
+        for image, row in zip(images, rows, strict=True)
+    ]
+    return math.fsum(losses) / len(losses)
 
 
 def linear(u, layer):

@@ -8,17 +8,25 @@ from typing import Annotated
 
 from pydantic import Field, JsonValue, TypeAdapter
 
-from xmadapter.config.caches import TipConfig, TipFConfig, XMAdapterConfig
+from xmadapter.config.caches import APETConfig, TipConfig, TipFConfig, XMAdapterConfig
 from xmadapter.config.closed_form import APEConfig, GDAConfig, LogisticConfig, ProKeRConfig, TIMOConfig
 from xmadapter.config.fused import FusedConfig, PartConfig
 from xmadapter.config.linear import LinearProbeConfig, ZeroShotConfig
-from xmadapter.config.trained import ClapConfig, ClipAdapterConfig, MultiModalConfig, TaskResConfig
+from xmadapter.config.trained import ClapConfig, ClipAdapterConfig, MetaConfig, MultiModalConfig, TaskResConfig
 
 __all__ = ["AdapterConfig", "OneStandardErrorConfig", "SolvableConfig", "TrainedConfig", "with_parameters"]
 
 AdapterConfig = Annotated[ZeroShotConfig | PartConfig | FusedConfig, Field(discriminator="kind")]
 TrainedConfig = (
-    LinearProbeConfig | TipFConfig | XMAdapterConfig | ClipAdapterConfig | TaskResConfig | ClapConfig | MultiModalConfig
+    LinearProbeConfig
+    | TipFConfig
+    | APETConfig
+    | XMAdapterConfig
+    | ClipAdapterConfig
+    | TaskResConfig
+    | ClapConfig
+    | MetaConfig
+    | MultiModalConfig
 )
 SolvableConfig = (
     TipConfig
@@ -27,11 +35,12 @@ SolvableConfig = (
     | GDAConfig
     | ProKeRConfig
     | APEConfig
+    | APETConfig
     | TIMOConfig
     | LogisticConfig
     | FusedConfig
 )
-OneStandardErrorConfig = TipFConfig | XMAdapterConfig | FusedConfig
+OneStandardErrorConfig = TipFConfig | APETConfig | XMAdapterConfig | FusedConfig
 """Kinds whose solvable values stand within one standard error of the best: they were trained with them, or their defaults serve."""
 
 _ADAPTER: TypeAdapter[AdapterConfig] = TypeAdapter(AdapterConfig)

@@ -1,4 +1,4 @@
-"""Adapters that keep the support: Tip-Adapter, -F, XMAdapter."""
+"""Adapters that keep the support: Tip-Adapter, -F, APE-T, XMAdapter."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from xmadapter.config.base import Frozen
 from xmadapter.config.space import Choice, FitConfig, Range, SolveRange, SpaceEntry
 
-__all__ = ["TipConfig", "TipFConfig", "XMAdapterConfig"]
+__all__ = ["APETConfig", "TipConfig", "TipFConfig", "XMAdapterConfig"]
 
 _CACHE_WEIGHT = SolveRange(low=0.1, high=300, points=50, log=True)
 _SHARPNESS = SolveRange(low=0.3, high=30, points=20, log=True)
@@ -47,6 +47,28 @@ class TipFConfig(Frozen):
     solvable: ClassVar[tuple[str, ...]] = ("sharpness", "cache_weight")
     default_solve: ClassVar[Mapping[str, SolveRange]] = {"cache_weight": _CACHE_WEIGHT, "sharpness": _SHARPNESS}
     default_space: ClassVar[Mapping[str, SpaceEntry]] = _TRAINED_SPACE
+    default_trials: ClassVar[int] = 6
+
+
+class APETConfig(Frozen):
+    """APE-T (Zhu et al., 2023): APE, with a trained move of each class and a trained weight of each key."""
+
+    kind: Literal["ape-t"] = "ape-t"
+    cache_weight: float = Field(default=5.0, ge=0, description="As in APE; this value during training.")
+    sharpness: float = Field(default=3.0, gt=0, description="As in APE; this value during training.")
+    surprise_weight: float = Field(default=0.1, ge=0, description="As in APE; where the weights of the keys start.")
+    channel_share: float = Field(default=0.7, gt=0, le=1, description="Share of the channels that are kept and moved.")
+    variance_share: float = Field(
+        default=0.3, ge=0, le=1, description="As in APE: weight of the texts' variance in the choice of channels."
+    )
+    fit: FitConfig = FitConfig(epochs=100, learning_rate=3e-3, weight_decay=0.1)
+    title: ClassVar[str] = "APE-T"
+    solvable: ClassVar[tuple[str, ...]] = ("sharpness", "cache_weight")
+    default_solve: ClassVar[Mapping[str, SolveRange]] = {"cache_weight": _CACHE_WEIGHT, "sharpness": _SHARPNESS}
+    default_space: ClassVar[Mapping[str, SpaceEntry]] = {
+        **_TRAINED_SPACE,
+        "channel_share": Choice(choices=(0.5, 0.7, 0.9, 1.0)),
+    }
     default_trials: ClassVar[int] = 6
 
 

@@ -6,11 +6,18 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from xmadapter.config.base import Frozen
-from xmadapter.config.caches import TipConfig, TipFConfig, XMAdapterConfig
+from xmadapter.config.caches import APETConfig, TipConfig, TipFConfig, XMAdapterConfig
 from xmadapter.config.closed_form import APEConfig, GDAConfig, LogisticConfig, ProKeRConfig, TIMOConfig
 from xmadapter.config.linear import LinearProbeConfig
 from xmadapter.config.space import SolveRange, SpaceEntry
-from xmadapter.config.trained import ClapConfig, ClipAdapterConfig, LpPlusPlusConfig, MultiModalConfig, TaskResConfig
+from xmadapter.config.trained import (
+    ClapConfig,
+    ClipAdapterConfig,
+    LpPlusPlusConfig,
+    MetaConfig,
+    MultiModalConfig,
+    TaskResConfig,
+)
 
 __all__ = ["FusedConfig", "FusedPart", "PartConfig"]
 
@@ -21,12 +28,14 @@ PartConfig = (
     | GDAConfig
     | ProKeRConfig
     | APEConfig
+    | APETConfig
     | TIMOConfig
     | LogisticConfig
     | XMAdapterConfig
     | ClipAdapterConfig
     | TaskResConfig
     | ClapConfig
+    | MetaConfig
     | MultiModalConfig
     | LpPlusPlusConfig
 )

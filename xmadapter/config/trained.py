@@ -1,4 +1,4 @@
-"""Adapters whose few weights are trained on the shots: CLIP-Adapter, TaskRes, CLAP, Multi-Modal Adapter, LP++."""
+"""Adapters whose few weights are trained on the shots: CLIP-Adapter, TaskRes, CLAP, Meta-Adapter, Multi-Modal Adapter, LP++."""
 
 from collections.abc import Mapping
 from typing import ClassVar, Literal
@@ -8,7 +8,7 @@ from pydantic import Field
 from xmadapter.config.base import Frozen
 from xmadapter.config.space import Choice, FitConfig, Range, SolveRange, SpaceEntry
 
-__all__ = ["ClapConfig", "ClipAdapterConfig", "LpPlusPlusConfig", "MultiModalConfig", "TaskResConfig"]
+__all__ = ["ClapConfig", "ClipAdapterConfig", "LpPlusPlusConfig", "MetaConfig", "MultiModalConfig", "TaskResConfig"]
 
 
 class ClipAdapterConfig(Frozen):
@@ -62,6 +62,18 @@ class ClapConfig(Frozen):
     default_solve: ClassVar[Mapping[str, SolveRange]] = {}
     default_space: ClassVar[Mapping[str, SpaceEntry]] = {}
     default_trials: ClassVar[int] = 1
+
+
+class MetaConfig(Frozen):
+    """Meta-Adapter (Cheng et al., NeurIPS 2023): each class text takes up a gated share of its class's support."""
+
+    kind: Literal["meta"] = "meta"
+    fit: FitConfig = FitConfig(epochs=100, learning_rate=1e-2)
+    title: ClassVar[str] = "Meta-Adapter"
+    solvable: ClassVar[tuple[str, ...]] = ()
+    default_solve: ClassVar[Mapping[str, SolveRange]] = {}
+    default_space: ClassVar[Mapping[str, SpaceEntry]] = {"fit.learning_rate": Range(low=1e-3, high=3e-2, log=True)}
+    default_trials: ClassVar[int] = 6
 
 
 class MultiModalConfig(Frozen):
