@@ -13,7 +13,7 @@ from xmadapter.errors import EpisodeError, some
 from xmadapter.features import FeatureSet, TuningData
 from xmadapter.seeding import derive_seed
 
-__all__ = ["Episode", "EpisodeBatch", "sample_episode", "stack_episodes"]
+__all__ = ["Episode", "EpisodeBatch", "place_in_class", "sample_episode", "stack_episodes"]
 
 VALIDATION_SHOTS = 4
 """Protocol fewshot-val takes min(shots, 4) validation images a class (Zhou et al., CoOp)."""
@@ -24,7 +24,7 @@ class Episode:
     """One draw of shots.
 
     Args:
-        shots: Images a class.
+        shots: Images a class; a class may have fewer.
         seed: Which draw.
         support: Rows of the training set, grouped by class.
         validation: Rows of the validation set, grouped by class.
@@ -41,7 +41,7 @@ class EpisodeBatch:
     """Episodes of one shot count, stacked over seeds.
 
     Args:
-        shots: Images a class.
+        shots: Images a class; a class may have fewer.
         seeds: One per episode, in the order of the leading axis.
         views: Support features, L2-normalised; view 0 is the test transform.
         norms: Their lengths before normalisation.
@@ -68,7 +68,7 @@ class EpisodeBatch:
         return F.normalize(raw.mean(dim=2), dim=-1)
 
 
-def sample_episode(data: TuningData, *, shots: int, seed: int) -> Episode:
+def sample_episode(data: TuningData, *, shots: int, seed: int, take_all: bool = False) -> Episode:
     """Draw shots for every class.
 
     Images are ranked by a hash of seed and sample id, so a draw does not depend on row order or on other classes, and with one
@@ -78,15 +78,18 @@ def sample_episode(data: TuningData, *, shots: int, seed: int) -> Episode:
         data: What tuning may see.
         shots: Images a class, at least 1.
         seed: Which draw.
+        take_all: Whether a class with fewer images gives all it has, at least one to train on.
 
     Raises:
-        EpisodeError: A class has fewer training images than `shots`, or no validation image.
+        EpisodeError: A class has fewer training images than `shots`, or too few validation images.
     """
-    support = _draw(data.train, shots, seed, data.text.class_names, "training")
+    names = data.text.class_names
+    support = _draw(data.train, shots, seed, names, purpose="training", least=1 if take_all else shots)
     if data.protocol != "fewshot-val":  # all there are: under `no-val` none
         validation = np.argsort(data.validation.labels, kind="stable")
     else:
-        validation = _draw(data.validation, min(shots, VALIDATION_SHOTS), seed, data.text.class_names, "validation")
+        asked = min(shots, VALIDATION_SHOTS)
+        validation = _draw(data.validation, asked, seed, names, purpose="validation", least=0 if take_all else asked)
     return Episode(shots, seed, support, validation)
 
 
@@ -105,15 +108,27 @@ def stack_episodes(data: TuningData, episodes: Sequence[Episode]) -> EpisodeBatc
     )
 
 
+def place_in_class(labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """Count rows of a class before each row, for rows grouped by class.
+
+    Example:
+        >>> place_in_class(torch.tensor([0, 0, 1, 2, 2, 2]))
+        tensor([0, 1, 0, 0, 1, 2])
+    """
+    images = torch.bincount(labels)
+    return torch.arange(len(labels), device=labels.device) - (images.cumsum(0) - images)[labels]
+
+
 def _draw(
-    rows: FeatureSet, count: int, seed: int, class_names: tuple[str, ...], purpose: str
+    rows: FeatureSet, count: int, seed: int, class_names: tuple[str, ...], *, purpose: str, least: int
 ) -> Int[np.ndarray, " drawn"]:
     available = np.bincount(rows.labels, minlength=len(class_names))
-    short = [f"{name} has {have}" for name, have in zip(class_names, available, strict=True) if have < count]
+    short = [f"{name} has {have}" for name, have in zip(class_names, available, strict=True) if have < least]
     if short:
-        lower = f"lower `shots` to {available.min()}, or " if available.min() else ""
-        raise EpisodeError(f"{count} {purpose} images a class are needed; {some(short)}; {lower}add images")
+        lower = f"lower `shots` to {available.min()}, or set `short_classes: take-all`, or " if available.min() else ""
+        raise EpisodeError(f"{least} {purpose} images a class are needed; {some(short)}; {lower}add images")
     rank = np.array([derive_seed(seed, sample_id) for sample_id in rows.ids])
     order = np.lexsort((rank, rows.labels))
     starts = np.cumsum(available) - available
-    return np.concatenate([order[start : start + count] for start in starts])
+    taken = np.minimum(available, count)
+    return np.concatenate([order[start : start + some_of] for start, some_of in zip(starts, taken, strict=True)])

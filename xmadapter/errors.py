@@ -8,6 +8,7 @@
     │   ├── EpisodeError (ValueError)   3   not enough samples for the shots asked
     │   ├── NonFiniteFeature            3   an encoder produced NaN, infinity or a zero norm
     │   ├── AllTrialsFailed             3   no trial of a sweep succeeded
+    │   ├── TooManyFailed               3   more trials failed than a sweep allows
     │   └── NotReproduced               3   a published figure that others found is not found here
     ├── IntegrityError                  4   bytes are not what the manifest or bundle says
     │   ├── StoreIncomplete             4   no manifest, or a shard is missing
@@ -25,6 +26,7 @@ from typing import ClassVar
 
 __all__ = [
     "AllTrialsFailed",
+    "TooManyFailed",
     "ConfigError",
     "DataError",
     "EpisodeError",
@@ -94,6 +96,12 @@ class AllTrialsFailed(DataError):
     """No trial of a sweep succeeded; gives the commonest cause once."""
 
     code = "all-trials-failed"
+
+
+class TooManyFailed(DataError):
+    """More trials of a sweep failed than its config allows; it stopped early and keeps the others."""
+
+    code = "too-many-failed"
 
 
 class NotReproduced(DataError):

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ from jaxtyping import Int
 from pydantic import Field
 
 from xmadapter.config import Frozen
+from xmadapter.elsewhere import Elsewhere, ElsewhereResult, score_elsewhere
 from xmadapter.errors import DataError, FingerprintMismatch
 from xmadapter.evaluation import Interval, class_accuracy, image_interval, seed_interval, wilson_interval
 from xmadapter.features import TestSet, TuningData
@@ -37,6 +38,9 @@ class FinalResult(Frozen):
     )
     test_rows: int
     seconds: float
+    elsewhere: tuple[ElsewhereResult, ...] = Field(
+        default=(), description="On shifted images, or on classes of which no image was seen."
+    )
 
     @property
     def collapsed(self) -> tuple[int, ...]:
@@ -44,9 +48,14 @@ class FinalResult(Frozen):
         limit = float(np.median(self.test)) - _COLLAPSE - 1e-9  # exactly ten points, up to rounding, are not more
         return tuple(seed for seed, share in zip(self.choice.seeds, self.test, strict=True) if share < limit)
 
+    def harmonic(self, other: ElsewhereResult) -> Interval:
+        """Take the harmonic mean of the accuracies on base and on unseen classes, seed by seed (Zhou et al., CoCoOp, 2022)."""
+        pairs = zip(self.test, other.test, strict=True)
+        return seed_interval([2 * base * novel / (base + novel) if base + novel else 0.0 for base, novel in pairs])
+
 
 def run_final(
-    data: TuningData, test: TestSet, choices: Iterable[TrialResult]
+    data: TuningData, test: TestSet, choices: Iterable[TrialResult], elsewhere: Sequence[Elsewhere] = ()
 ) -> Iterator[tuple[FinalResult, Int[np.ndarray, "seeds n"]]]:
     """Refit each choice on its own support sets and score the test split.
 
@@ -54,6 +63,7 @@ def run_final(
         data: What the choices were tuned on.
         test: The test split of the same store.
         choices: One per method and shot count, chosen by validation.
+        elsewhere: Other test splits, checked.
 
     Yields:
         One result per choice, in order, with the predicted class per seed and test row.
@@ -88,6 +98,9 @@ def run_final(
             ),
             test_rows=len(labels),
             seconds=time.perf_counter() - started,
+            elsewhere=tuple(
+                score_elsewhere(adapter, data.text.class_names, other, seeds=len(choice.seeds)) for other in elsewhere
+            ),
         )
         yield result, predicted.numpy()
 

@@ -13,8 +13,9 @@ from tqdm import tqdm
 from xmadapter.bundle import export_bundle
 from xmadapter.config import EvaluateConfig, ExportConfig, ReportConfig
 from xmadapter.data import BadImage, read_media
+from xmadapter.elsewhere import Elsewhere, check_elsewhere
 from xmadapter.errors import ConfigError, DataError, FingerprintMismatch, some
-from xmadapter.features import FeatureStore, load_plan, open_features
+from xmadapter.features import FeatureStore, base_classes, load_plan, open_features
 from xmadapter.final import FinalResult, predictions_table, run_final
 from xmadapter.ledger import Entry
 from xmadapter.records import final_entry
@@ -69,11 +70,25 @@ def evaluate_sweep(config: EvaluateConfig) -> list[FinalResult]:
     """
     folder = open_sweep_folder(config.sweep)
     store, best = _choices(folder)
-    data = store.tuning(folder.config.protocol)
+    data = store.tuning(folder.config.protocol, folder.config.classes)
+    shifted = {name: open_features(uri) for name, uri in config.shifted.items()}
+    for name, other in shifted.items():
+        names = other.manifest.recipe.class_names
+        check_elsewhere(data, name, encoder_fingerprint=other.provenance.encoder_fingerprint, class_names=names)
     folder.append("look", str(folder.looks + 1), {"choices": [[result.method, result.shots] for result in best]})
+    elsewhere = [Elsewhere(name, other.test(), other.texts()) for name, other in shifted.items()]
     test = store.test()
+    if folder.config.classes == "base":
+        classes = len(store.manifest.recipe.class_names)
+        base = base_classes(classes)
+        elsewhere.insert(
+            0, Elsewhere("novel classes", test.of_classes(base, classes), store.texts().of_classes(base, classes))
+        )
+        test = test.of_classes(0, base)
     results, tables = [], []
-    for result, predicted in tqdm(run_final(data, test, best), total=len(best), unit="method", desc="final test"):
+    for result, predicted in tqdm(
+        run_final(data, test, best, elsewhere), total=len(best), unit="method", desc="final test"
+    ):
         results.append(result)
         tables.append(predictions_table(test, result, predicted))
     path = folder.path / "predictions.parquet"
@@ -126,7 +141,7 @@ def export_choice(config: ExportConfig) -> Path:
     choice = choose(best, method=config.method, shots=config.shots)
     tested = [final for final in folder.finals() if final.choice == choice]
     return export_bundle(
-        store.tuning(folder.config.protocol),
+        store.tuning(folder.config.protocol, folder.config.classes),
         store.manifest,
         choice,
         seed=choice.seeds[0] if config.seed is None else config.seed,

@@ -117,6 +117,7 @@ def final_entry(results: Iterable[FinalResult], studies: Iterable[Study], *, loo
             "cost/trained_parameters": float(result.choice.trained_parameters),
             "cost/stored_kb": result.choice.stored_bytes / 1000,
             "cost/refit_seconds": result.seconds,
+            **{f"elsewhere/{other.name}": other.interval.estimate for other in result.elsewhere},
         }
     notes = {parent: _note(group, looks) for parent, group in by_parent.items()}
     everything = [result.model_dump(mode="json") for group in by_parent.values() for result in group]

@@ -37,6 +37,8 @@ class Study(Frozen):
     method: MethodConfig
     shots: int
     seeds: tuple[int, ...]
+    search_seed: int
+    take_all: bool
 
 
 class _Identity(Frozen):
@@ -70,11 +72,21 @@ class SweepFolder:
                 config.protocol,
                 list(config.seeds),
                 config.search_seed,
+                config.classes,
+                config.short_classes,
                 method.model_dump(mode="json", exclude={"trials"}),
             ]
             parent = f"{self.uid}-{fingerprint(content)[:12]}"
             studies += [
-                Study(uid=f"{parent}-{shots}", parent=parent, method=method, shots=shots, seeds=config.seeds)
+                Study(
+                    uid=f"{parent}-{shots}",
+                    parent=parent,
+                    method=method,
+                    shots=shots,
+                    seeds=config.seeds,
+                    search_seed=config.search_seed,
+                    take_all=config.short_classes == "take-all",
+                )
                 for shots in config.shots
             ]
         return studies

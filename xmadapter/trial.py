@@ -36,6 +36,7 @@ class TrialConfig(Frozen):
     solve: Mapping[str, SolveRange] = Field(default_factory=dict)
     shots: int
     seeds: tuple[int, ...]
+    take_all: bool = Field(default=False, description="Whether classes may have fewer images than shots.")
 
 
 class TrialResult(Frozen):
@@ -48,6 +49,8 @@ class TrialResult(Frozen):
     )
     shots: int
     seeds: tuple[int, ...]
+    take_all: bool = Field(default=False, description="Whether classes may have fewer images than shots.")
+    short: dict[str, int] = Field(default_factory=dict, description="Classes that do, and how many images they gave.")
     protocol: SelectionProtocol
     validation: tuple[float, ...] = Field(description="Accuracy in [0, 1], per seed; empty where there is no image.")
     validation_rows: int = Field(description="Validation images per seed.")
@@ -106,7 +109,7 @@ def run_trial(
         Diverged: Training reached a loss that is not finite.
     """
     started = time.perf_counter()
-    episodes = stack_episodes(data, [sample_episode(data, shots=config.shots, seed=seed) for seed in config.seeds])
+    episodes = draw_episodes(data, config, seeds=config.seeds)
     adapter = fit_adapter(data, config.adapter, episodes, on_epoch=on_epoch)
     asked = [(adapter, episodes)]
     if data.protocol in ("fewshot-val", "no-val") and config.shots >= FOLDS:
@@ -120,6 +123,8 @@ def run_trial(
         solved=solved,
         shots=config.shots,
         seeds=config.seeds,
+        take_all=config.take_all,
+        short=_short(data, episodes),
         protocol=data.protocol,
         validation=validation,
         validation_rows=len(episodes.validation_labels),
@@ -130,6 +135,17 @@ def run_trial(
         stored_bytes=adapter.stored_bytes,
         seconds=time.perf_counter() - started,
     )
+
+
+def draw_episodes(data: TuningData, config: TrialConfig | TrialResult, *, seeds: tuple[int, ...]) -> EpisodeBatch:
+    """Draw what a trial is run on, or was."""
+    draws = [sample_episode(data, shots=config.shots, seed=seed, take_all=config.take_all) for seed in seeds]
+    return stack_episodes(data, draws)
+
+
+def _short(data: TuningData, episodes: EpisodeBatch) -> dict[str, int]:
+    images = torch.bincount(episodes.labels).tolist()
+    return {name: count for name, count in zip(data.text.class_names, images, strict=True) if count < episodes.shots}
 
 
 def _settle(asked: Sequence[tuple[FeatureAdapter, EpisodeBatch]], config: TrialConfig) -> tuple[dict[str, float], int]:
@@ -201,7 +217,7 @@ def refit(data: TuningData, result: TrialResult, *, seeds: tuple[int, ...]) -> F
 
     Training draws from seeds of its own, so the weights are those of the trial.
     """
-    episodes = stack_episodes(data, [sample_episode(data, shots=result.shots, seed=seed) for seed in seeds])
+    episodes = draw_episodes(data, result, seeds=seeds)
     adapter = fit_adapter(data, result.adapter, episodes)
     if isinstance(adapter, SolvableAdapter):
         adapter.settle(result.solved)

@@ -26,11 +26,13 @@ def miniature(folder: Path, **changes: object) -> Path:
         if method["adapter"]["kind"] in {
             "linear-probe",
             "tip-f",
+            "ape-t",
             "xmadapter",
             "multi-modal",
             "clip-adapter",
             "taskres",
             "clap",
+            "meta",
         }:
             method["adapter"]["fit"] = {"epochs": 5}
         if method["adapter"]["kind"] == "lp++":
@@ -69,8 +71,8 @@ def test_eleven_data_sets_end_in_one_table(planted: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     rows = list(csv.DictReader((planted / "out" / "benchmark.csv").read_text().splitlines()))
     methods = {row["method"] for row in rows}
-    assert len(methods) == 16
-    assert len(rows) == 11 * 16 * len(SHOTS)
+    assert len(methods) == 18
+    assert len(rows) == 11 * 18 * len(SHOTS)
     assert {row["set"] for row in rows} == set(FOLDERS)
     assert all(row["protocol"] == "fewshot-val" and int(row["test_images"]) == 18 for row in rows)
     assert max(float(row["test_mean"]) for row in rows if row["method"] == "Fused adapter") == 1  # colours are easy

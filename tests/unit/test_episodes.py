@@ -9,16 +9,14 @@ from xmadapter.errors import EpisodeError
 from xmadapter.features import FeatureSet, TuningData
 
 
-def chosen_ids(data: TuningData, **draw: int) -> set[str]:
+def chosen_ids(data: TuningData, **draw: int | bool) -> set[str]:
     return {data.train.ids[row] for row in sample_episode(data, **draw).support}
 
 
 def with_train(data: TuningData, rows: np.ndarray) -> TuningData:
-    train = data.train
-    part = FeatureSet(
-        train.features[rows], train.norms[rows], train.labels[rows], tuple(train.ids[row] for row in rows)
+    return TuningData(
+        data.protocol, data.train.take(rows), data.validation, data.text, data.logit_scale, data.provenance
     )
-    return TuningData(data.protocol, part, data.validation, data.text, data.logit_scale, data.provenance)
 
 
 def test_every_class_gives_the_same_number_of_shots():
@@ -72,10 +70,37 @@ def test_too_few_images_name_the_classes_the_shots_and_what_to_do():
     data = make_tuning_data(per_class=6)
     short = with_train(data, np.flatnonzero(~np.isin(data.train.ids, ["train/1/0", "train/1/1"])))
     with pytest.raises(
-        EpisodeError, match=r"5 training images a class are needed; class 1 has 4; lower `shots` to 4"
+        EpisodeError,
+        match=r"5 training images a class are needed; class 1 has 4; lower `shots` to 4, or set `short_classes: take-all`, or add",
     ) as caught:
         sample_episode(short, shots=5, seed=1)
     assert "class 0" not in str(caught.value)
+
+
+def test_where_all_may_be_taken_a_short_class_gives_what_it_has():
+    data = make_tuning_data(per_class=6)
+    short = with_train(data, np.flatnonzero(~np.isin(data.train.ids, ["train/1/0", "train/1/1"])))
+    episode = sample_episode(short, shots=5, seed=1, take_all=True)
+    assert short.train.labels[episode.support].tolist() == [0] * 5 + [1] * 4 + [2] * 5
+    assert chosen_ids(data, shots=5, seed=1) - {"train/1/0", "train/1/1"} <= chosen_ids(
+        short, shots=5, seed=1, take_all=True
+    )
+
+
+def test_even_then_every_class_needs_one_training_image():
+    data = make_tuning_data(per_class=2)
+    bare = with_train(data, np.flatnonzero(data.train.labels != 1))
+    with pytest.raises(EpisodeError, match="1 training images a class are needed; class 1 has 0; add images"):
+        sample_episode(bare, shots=2, seed=1, take_all=True)
+
+
+def test_a_class_without_validation_images_is_not_asked_about():
+    data = make_tuning_data(per_class=6)
+    validation = with_rows(data.validation, 6)
+    keep = np.flatnonzero(validation.labels != 2)
+    lacking = TuningData("fewshot-val", data.train, validation.take(keep), data.text, data.logit_scale, data.provenance)
+    episode = sample_episode(lacking, shots=3, seed=1, take_all=True)
+    assert lacking.validation.labels[episode.validation].tolist() == [0] * 3 + [1] * 3
 
 
 def test_too_few_validation_images_are_told_as_such():
@@ -88,8 +113,7 @@ def test_too_few_validation_images_are_told_as_such():
 
 
 def with_rows(rows: FeatureSet, per_class: int) -> FeatureSet:
-    keep = [row for row, name in enumerate(rows.ids) if int(name.rpartition("/")[2]) < per_class]
-    return FeatureSet(rows.features[keep], rows.norms[keep], rows.labels[keep], tuple(rows.ids[row] for row in keep))
+    return rows.take(np.array([row for row, name in enumerate(rows.ids) if int(name.rpartition("/")[2]) < per_class]))
 
 
 def test_stacked_episodes_hold_the_rows_that_were_drawn():

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from jaxtyping import TypeCheckError
@@ -24,7 +25,7 @@ from xmadapter.config import (
 )
 from xmadapter.errors import EpisodeError, StoreIncomplete
 from xmadapter.evaluation import accuracy
-from xmadapter.features import FeatureSet, TextBank
+from xmadapter.features import FeatureSet, TextBank, TuningData
 from xmadapter.training import Diverged, EpochMetrics, fold_episodes, pool, solve, solve_held_out
 from xmadapter.trial import TrialConfig, fit_adapter, refit, run_trial
 
@@ -239,3 +240,38 @@ def test_tuning_data_holds_no_test_row(tmp_path):
     data = make_store(tmp_path).tuning("full-val")
     assert {name.partition("/")[0] for name in data.train.ids} == {"train"}
     assert {name.partition("/")[0] for name in data.validation.ids} == {"validation"}
+
+
+def with_short_class(protocol: SelectionProtocol = "fewshot-val") -> TuningData:
+    """Class 1 has two training images, class 3 one, and class 2 no image to validate on."""
+    data = make_tuning_data(classes=4, per_class=8, protocol=protocol)
+    number = np.tile(np.arange(8), 4)
+    few = np.flatnonzero(~((data.train.labels == 1) & (number >= 2)) & ~((data.train.labels == 3) & (number >= 1)))
+    asked = np.flatnonzero(data.validation.labels != 2)
+    return replace(data, train=data.train.take(few), validation=data.validation.take(asked))
+
+
+@every
+def test_classes_with_fewer_images_than_shots_give_all_they_have(adapter: AdapterConfig):
+    data = with_short_class()
+    config = make_trial(adapter).model_copy(update={"take_all": True})
+    result = run_trial(data, config)
+    assert result.short == {"class 1": 2, "class 3": 1}
+    assert result.validation_rows == 12
+    assert result.held_out_rows == 2 * (2 + 1 + 2)
+    again = refit(data, result, seeds=(2,))
+    image = torch.tensor(data.validation.features[:, 0])[None]
+    assert torch.isfinite(again(image)).all()
+    assert result.score > 0.3  # four classes
+
+
+def test_short_classes_are_refused_unless_the_config_takes_them():
+    with pytest.raises(EpisodeError, match=r"class 1 has 2, class 3 has 1"):
+        run_trial(with_short_class(), make_trial(TipConfig()))
+
+
+def test_nothing_is_short_where_every_class_has_enough():
+    config = make_trial(TipConfig()).model_copy(update={"take_all": True})
+    assert run_trial(DATA, config).model_copy(update={"seconds": 0, "take_all": False}) == run_trial(
+        DATA, make_trial(TipConfig())
+    ).model_copy(update={"seconds": 0})

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from xmadapter.adapters.ape import APE
+from xmadapter.adapters.ape import APE, TrainedAPE
 from xmadapter.adapters.base import FeatureAdapter, Memory
 from xmadapter.adapters.clap import Clap
 from xmadapter.adapters.clip_adapter import ClipAdapter
@@ -14,6 +14,7 @@ from xmadapter.adapters.gda import GDA
 from xmadapter.adapters.linear_probe import LinearProbe
 from xmadapter.adapters.logistic import LogisticRegression
 from xmadapter.adapters.lp_plus_plus import LpPlusPlus
+from xmadapter.adapters.meta import MetaAdapter
 from xmadapter.adapters.multimodal import MultiModalAdapter
 from xmadapter.adapters.proker import ProKeR
 from xmadapter.adapters.task_residual import TaskResidual
@@ -24,6 +25,7 @@ from xmadapter.adapters.zero_shot import ZeroShot
 from xmadapter.config import (
     AdapterConfig,
     APEConfig,
+    APETConfig,
     ClapConfig,
     ClipAdapterConfig,
     FusedConfig,
@@ -31,6 +33,7 @@ from xmadapter.config import (
     LinearProbeConfig,
     LogisticConfig,
     LpPlusPlusConfig,
+    MetaConfig,
     MultiModalConfig,
     ProKeRConfig,
     TaskResConfig,
@@ -103,6 +106,8 @@ def _construct(config: AdapterConfig, memory: Memory, parts: list[FeatureAdapter
             return ProKeR(config, memory)
         case APEConfig():
             return APE(config, memory)
+        case APETConfig():
+            return TrainedAPE(config, memory)
         case TIMOConfig():
             return TIMO(config, memory)
         case LogisticConfig():
@@ -113,6 +118,8 @@ def _construct(config: AdapterConfig, memory: Memory, parts: list[FeatureAdapter
             return TaskResidual(config, memory)
         case ClapConfig():
             return Clap(config, memory)
+        case MetaConfig():
+            return MetaAdapter(config, memory)
         case MultiModalConfig():
             return MultiModalAdapter(config, memory)
         case LpPlusPlusConfig():

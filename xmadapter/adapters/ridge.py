@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from xmadapter.adapters.tip import sharpened
+from xmadapter.episodes import place_in_class
 
 __all__ = ["MOST_ROWS", "Ridge", "condensed", "fit_ridge", "zero_shot_residual"]
 
@@ -18,19 +19,28 @@ MOST_ROWS = 4096
 def condensed(
     keys: Float[Tensor, "seeds support dim"], labels: Int[Tensor, " support"], *, most: int = MOST_ROWS
 ) -> tuple[Float[Tensor, "seeds rows dim"], Int[Tensor, " rows"]]:
-    """Average shots of a class in groups of one size, normalised again, until there are few enough rows; few are left as they are.
+    """Average shots of a class in groups, normalised again, until there are few enough rows; few are left as they are.
+
+    Groups are as large as they must be and, within a class, as equal as they can be.
 
     Args:
         keys: Support image features, grouped by class.
-        labels: Their classes, as many rows of each.
+        labels: Their classes.
         most: Rows to end with, unless there are more classes.
     """
     if len(labels) <= most:
         return keys, labels
-    shots = len(labels) // len(labels.unique())
-    size = next((size for size in range(2, shots) if shots % size == 0 and len(labels) // size <= most), shots)
-    grouped = keys.unflatten(1, (-1, size)).mean(dim=2)
-    return F.normalize(grouped, dim=-1), labels[::size]
+    images = torch.bincount(labels)
+    most_images = int(images.max())
+    size = next((size for size in range(2, most_images) if _groups(images, size).sum() <= most), most_images)
+    groups = _groups(images, size)
+    group = (groups.cumsum(0) - groups)[labels] + place_in_class(labels) * groups[labels] // images[labels]
+    sums = keys.new_zeros(len(keys), int(groups.sum()), keys.shape[-1]).index_add(1, group, keys)
+    return F.normalize(sums, dim=-1), torch.arange(len(images), device=labels.device).repeat_interleave(groups)
+
+
+def _groups(images: Int[Tensor, " classes"], size: int) -> Int[Tensor, " classes"]:
+    return (images + size - 1) // size
 
 
 def zero_shot_residual(

@@ -7,9 +7,9 @@ from xmadapter.config.adapters import (
     TrainedConfig,
     with_parameters,
 )
-from xmadapter.config.base import ClusterConfig, Frozen, SelectionProtocol, TrackingConfig
+from xmadapter.config.base import Classes, ClusterConfig, Frozen, SelectionProtocol, TrackingConfig
 from xmadapter.config.benchmark import BenchmarkCell, BenchmarkConfig, BenchmarkSet
-from xmadapter.config.caches import TipConfig, TipFConfig, XMAdapterConfig
+from xmadapter.config.caches import APETConfig, TipConfig, TipFConfig, XMAdapterConfig
 from xmadapter.config.closed_form import APEConfig, GDAConfig, LogisticConfig, ProKeRConfig, TIMOConfig
 from xmadapter.config.data import DataConfig, ImageFolderData, KarpathyData, ParquetData, VideoData, WebDatasetData
 from xmadapter.config.encode import EmbeddedSpec, EncodeConfig, EncoderSpec, ImageConfig, OpenClipSpec, TinySpec
@@ -18,10 +18,18 @@ from xmadapter.config.linear import LinearProbeConfig, ZeroShotConfig
 from xmadapter.config.load import load
 from xmadapter.config.space import Choice, FitConfig, Range, SolveRange, SpaceEntry
 from xmadapter.config.sweep import EvaluateConfig, ExportConfig, MethodConfig, ReportConfig, SweepConfig
-from xmadapter.config.trained import ClapConfig, ClipAdapterConfig, LpPlusPlusConfig, MultiModalConfig, TaskResConfig
+from xmadapter.config.trained import (
+    ClapConfig,
+    ClipAdapterConfig,
+    LpPlusPlusConfig,
+    MetaConfig,
+    MultiModalConfig,
+    TaskResConfig,
+)
 
 __all__ = [
     "APEConfig",
+    "APETConfig",
     "AdapterConfig",
     "BenchmarkCell",
     "BenchmarkConfig",
@@ -29,6 +37,7 @@ __all__ = [
     "Choice",
     "ClapConfig",
     "ClipAdapterConfig",
+    "Classes",
     "ClusterConfig",
     "DataConfig",
     "EmbeddedSpec",
@@ -47,6 +56,7 @@ __all__ = [
     "LinearProbeConfig",
     "LpPlusPlusConfig",
     "LogisticConfig",
+    "MetaConfig",
     "MethodConfig",
     "MultiModalConfig",
     "OpenClipSpec",

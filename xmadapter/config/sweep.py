@@ -1,14 +1,18 @@
 """Configuration of a sweep and of what follows it: the final test, the report and the export."""
 
 from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from xmadapter.config.adapters import AdapterConfig, with_parameters
-from xmadapter.config.base import ClusterConfig, Frozen, SelectionProtocol, TrackingConfig
+from xmadapter.config.base import Classes, ClusterConfig, Frozen, SelectionProtocol, TrackingConfig
 from xmadapter.config.space import Choice, Range, SolveRange, SpaceEntry
 
 __all__ = ["EvaluateConfig", "ExportConfig", "MethodConfig", "ReportConfig", "SweepConfig"]
+
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=60)]
+"""As MLflow takes it in the name of a metric."""
 
 
 class MethodConfig(Frozen):
@@ -78,9 +82,16 @@ class SweepConfig(Frozen):
     seeds: tuple[int, ...] = Field(
         default=(1, 2, 3), min_length=1, description="Episodes: which images are drawn as shots."
     )
+    classes: Classes = Field(
+        default="all",
+        description="base: tune on the first half of the classes, test on them and on the others (base to novel).",
+    )
+    short_classes: Literal["refuse", "take-all"] = Field(
+        default="refuse", description="What to do where a class has fewer images than shots."
+    )
     search_seed: int = Field(default=0, description="Of the hyperparameter search.")
     max_failed_fraction: float = Field(
-        default=0.2, ge=0, le=1, description="Share of failed trials after which the sweep stops."
+        default=0.2, ge=0, le=1, description="Share of trials that may fail before the sweep stops."
     )
     tracking: TrackingConfig = TrackingConfig()
     cluster: ClusterConfig = ClusterConfig()
@@ -114,6 +125,11 @@ class EvaluateConfig(Frozen):
     """The final test of a finished sweep."""
 
     sweep: str = Field(description="Output folder of the sweep.")
+    shifted: dict[_Name, str] = Field(
+        default_factory=dict,
+        description="Other feature stores of the same encoder and classes, by the name they are reported under; "
+        "their test splits are looked at, too.",
+    )
 
 
 class ReportConfig(Frozen):

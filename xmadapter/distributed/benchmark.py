@@ -1,16 +1,14 @@
 """run_benchmark: encode, check zero-shot, sweep and test every cell of a benchmark."""
 
-from collections.abc import Iterator
-
 from xmadapter.config import BenchmarkCell, BenchmarkConfig, EvaluateConfig, SweepConfig
 from xmadapter.distributed.encode import run_encode
-from xmadapter.distributed.sweep import run_sweep
+from xmadapter.distributed.sweep import run_sweeps
 from xmadapter.errors import NotReproduced
 from xmadapter.features import open_features
 from xmadapter.final import FinalResult
 from xmadapter.jobs import evaluate_sweep
 from xmadapter.reports import BenchmarkEntry
-from xmadapter.results import create_sweep_folder
+from xmadapter.results import SweepFolder, create_sweep_folder
 
 __all__ = ["run_benchmark"]
 
@@ -25,33 +23,43 @@ def run_benchmark(config: BenchmarkConfig) -> list[BenchmarkEntry]:
         XMAdapterError: As the steps raise it; what is finished is kept.
     """
     cells = list(config.cells())
-    far = []
     for cell in cells:
         run_encode(cell.encode)
-        if cell.published is not None:
-            ours = 100 * _tested(cell.zero_shot)[0].interval.estimate
-            if abs(ours - cell.published) > cell.tolerance:
-                far.append(f"{cell.set} with {cell.encoder}: {ours:.2f} instead of {cell.published:.2f}")
+    far = _unlike_published([cell for cell in cells if cell.published is not None])
     if far:
         raise NotReproduced(
             f"zero-shot accuracy in % is not the published one: {'; '.join(far)}; all features are kept and nothing was swept; "
             "correct data, prompts or weights, or raise `tolerance`"
         )
-    return [entry for cell in cells for entry in _entries(cell)]
+    return [
+        BenchmarkEntry(cell.set, cell.encoder, open_features(cell.sweep.features).manifest.split_hash, final)
+        for cell, finals in zip(cells, _tested([cell.sweep for cell in cells]), strict=True)
+        for final in finals
+    ]
 
 
-def _entries(cell: BenchmarkCell) -> Iterator[BenchmarkEntry]:
-    manifest = open_features(cell.sweep.features).manifest
-    for final in _tested(cell.sweep):
-        yield BenchmarkEntry(cell.set, cell.encoder, manifest.split_hash, final)
+def _unlike_published(cells: list[BenchmarkCell]) -> list[str]:
+    """Name the cells whose zero-shot accuracy is not the published one, and both."""
+    found = []
+    for cell, finals in zip(cells, _tested([cell.zero_shot for cell in cells]), strict=True):
+        ours, published = 100 * finals[0].interval.estimate, cell.published
+        if published is not None and abs(ours - published) > cell.tolerance:
+            found.append(f"{cell.set} with {cell.encoder}: {ours:.2f} instead of {published:.2f}")
+    return found
 
 
-def _tested(sweep: SweepConfig) -> list[FinalResult]:
-    """Sweep, and look at the test split unless it was looked at after the last trial."""
-    folder = create_sweep_folder(sweep)
-    finished = run_sweep(open_features(sweep.features), folder).finished
-    wanted = {(method.title, shots) for method in sweep.methods for shots in sweep.shots}
+def _tested(sweeps: list[SweepConfig]) -> list[list[FinalResult]]:
+    """Sweep as one job, and look at each test split unless it was looked at after its last trial."""
+    folders = [create_sweep_folder(sweep) for sweep in sweeps]
+    summaries = run_sweeps(
+        [(open_features(sweep.features), folder) for sweep, folder in zip(sweeps, folders, strict=True)]
+    )
+    return [_finals(folder, summary.finished) for folder, summary in zip(folders, summaries, strict=True)]
+
+
+def _finals(folder: SweepFolder, finished: int) -> list[FinalResult]:
+    wanted = {(method.title, shots) for method in folder.config.methods for shots in folder.config.shots}
     finals = folder.finals()
     if finished or {(final.choice.method, final.choice.shots) for final in finals} != wanted:
-        return evaluate_sweep(EvaluateConfig(sweep=sweep.output))
+        return evaluate_sweep(EvaluateConfig(sweep=folder.config.output))
     return finals

@@ -6,7 +6,7 @@ whether the sweep was interrupted. Studies run side by side, which is where the 
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -31,13 +31,12 @@ class StudySearch(Searcher):
     """Hand out trials of several studies in turn.
 
     Args:
-        studies: With what earlier runs have finished.
-        seed: Of the draws.
+        studies: With what earlier runs have finished, in the order of their first turns.
     """
 
-    def __init__(self, studies: Iterable[tuple[Study, Finished]], *, seed: int) -> None:
+    def __init__(self, studies: Iterable[tuple[Study, Finished]]) -> None:
         super().__init__(metric=METRIC, mode="max")
-        self._waiting = deque(_Draws(study, finished, seed) for study, finished in studies)
+        self._waiting = deque(_Draws(study, finished) for study, finished in studies)
         self._waiting = deque(draws for draws in self._waiting if draws.left)
         self._running: dict[str, _Draws] = {}
 
@@ -48,6 +47,13 @@ class StudySearch(Searcher):
         draws = self._waiting.popleft()
         self._running[trial_id] = draws
         return draws.draw()
+
+    def drop(self, studies: Container[str]) -> None:
+        """Draw no more for these studies; trials that run go on."""
+        for draws in (*self._waiting, *self._running.values()):
+            if draws.uid in studies:
+                draws.dropped = True
+        self._waiting = deque(draws for draws in self._waiting if draws.left)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Ignore what happens before a trial ends."""
@@ -70,14 +76,15 @@ class StudySearch(Searcher):
 class _Draws:
     """One study: what it has drawn and how many draws are left."""
 
-    def __init__(self, study: Study, finished: Finished, seed: int) -> None:
-        self._study = study
+    def __init__(self, study: Study, finished: Finished) -> None:
+        self._study, self.uid = study, study.uid
+        self.dropped = False
         self._number = len(finished)
-        self._search = _optuna_search(study, finished, seed) if study.method.search_space else None
+        self._search = _optuna_search(study, finished) if study.method.search_space else None
 
     @property
     def left(self) -> int:
-        return self._study.method.draws - self._number
+        return 0 if self.dropped else self._study.method.draws - self._number
 
     def draw(self) -> dict[str, Any]:
         drawn = self._search.suggest(str(self._number)) if self._search else {}
@@ -91,11 +98,11 @@ class _Draws:
         self._number += 1
 
 
-def _optuna_search(study: Study, finished: Finished, seed: int) -> OptunaSearch:
+def _optuna_search(study: Study, finished: Finished) -> OptunaSearch:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = {name: _distribution(entry) for name, entry in study.method.search_space.items()}
     sampler = _SeededByNumber(
-        derive_seed(seed, study.method.title, study.shots), startup=max(1, study.method.draws // 2)
+        derive_seed(study.search_seed, study.method.title, study.shots), startup=max(1, study.method.draws // 2)
     )
     # The method's own defaults are the first draw: whoever searches should not end below where they started.
     defaults = [] if finished else _defaults(study.method.adapter, study.method.search_space)

@@ -1,12 +1,15 @@
-"""run_sweep: one Tuner over all studies, around a reusable TrialActor."""
+"""run_sweep: one Tuner over all studies of one or several sweeps, around a reusable TrialActor."""
 
 import logging
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from tqdm import tqdm
@@ -15,7 +18,7 @@ from xmadapter.distributed.connect import connect, cores
 from xmadapter.distributed.search import Finished, StudySearch
 from xmadapter.distributed.trial_actor import METRIC, TrialActor
 from xmadapter.episodes import sample_episode
-from xmadapter.errors import AllTrialsFailed
+from xmadapter.errors import AllTrialsFailed, TooManyFailed, XMAdapterError
 from xmadapter.features import FeatureStore, TuningData
 from xmadapter.records import chosen_entry, method_entry, trial_entry
 from xmadapter.results import Study, SweepFolder
@@ -23,7 +26,7 @@ from xmadapter.selection import select_best
 from xmadapter.tracking import Tracker
 from xmadapter.trial import TrialResult
 
-__all__ = ["SweepSummary", "run_sweep"]
+__all__ = ["SweepSummary", "run_sweep", "run_sweeps"]
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,81 @@ class SweepSummary:
     failures: list[tuple[str, int]]
 
 
-class _Record(tune.Callback):
-    """Write every finished trial to the ledger, hand it to the tracker, move the progress bar."""
+class _Sweep:
+    """One of the sweeps that run together: its studies, what earlier runs finished, and what came of it so far."""
 
-    def __init__(self, tracker: Tracker, studies: dict[str, Study], bar: "tqdm[Any]") -> None:
-        self._tracker, self._studies, self._bar = tracker, studies, bar
-        self.failures: Counter[str] = Counter()
+    def __init__(self, store: FeatureStore, folder: SweepFolder) -> None:
+        self.store, self.folder = store, folder
+        self.studies = folder.studies(store.manifest.plan_fingerprint)
+        self.earlier = {study.uid: folder.trials(study) for study in self.studies}
+        self.tracker = Tracker(folder.config.tracking, folder.config.experiment, folder.ledger)
         self.finished = 0
+        self.failures: Counter[str] = Counter()
+
+    @property
+    def total(self) -> int:
+        return sum(study.method.draws for study in self.studies)
+
+    @property
+    def left(self) -> int:
+        planned = sum(max(0, study.method.draws - len(self.earlier[study.uid])) for study in self.studies)
+        return planned - self.finished
+
+    @property
+    def hopeless(self) -> bool:
+        return self.failures.total() > self.folder.config.max_failed_fraction * self.total
+
+    def searched(self) -> list[tuple[Study, Finished]]:
+        """List the studies with what is told to them."""
+        return [
+            (
+                study,
+                {
+                    number: (drawn, result and result.score)
+                    for number, (drawn, result) in self.earlier[study.uid].items()
+                },
+            )
+            for study in self.studies
+        ]
+
+    def read(self) -> TuningData:
+        """Read what trials may see, and draw every episode once, so that too few images are told before anything runs."""
+        config = self.folder.config
+        data = self.store.tuning(config.protocol, config.classes)
+        for seed in config.seeds:
+            sample_episode(data, shots=max(config.shots), seed=seed, take_all=config.short_classes == "take-all")
+        return data
+
+    def announce(self) -> None:
+        """Record the methods that no earlier run has recorded."""
+        known = {entry.uid for entry in self.folder.ledger.entries("method")}
+        for study in {study.parent: study for study in self.studies}.values():
+            if study.parent not in known:
+                self.tracker.record(method_entry(study, self.folder.config, self.store.manifest))
+
+    def close(self) -> SweepSummary:
+        """Choose, deliver, and say what was done."""
+        best = select_best(self.folder.results(self.store.manifest.plan_fingerprint))
+        if best:
+            self.tracker.record(chosen_entry(best, self.studies))
+        self.tracker.close()
+        failures = self.failures.most_common()
+        if not best:
+            raise AllTrialsFailed(f"all {failures[0][1]} trials failed: {failures[0][0]}")
+        if self.hopeless:
+            raise TooManyFailed(
+                f"{self.failures.total()} of {self.total} trials of {self.folder.path} failed, most by: {failures[0][0]}; the sweep "
+                f"stopped with {self.left} not run, all others are kept; correct the config, or raise max_failed_fraction"
+            )
+        return SweepSummary(best, self.finished, sum(map(len, self.earlier.values())), failures)
+
+
+class _Record(tune.Callback):
+    """Write every finished trial to the ledger of its sweep, hand it to the tracker, move the progress bar."""
+
+    def __init__(self, sweeps: Sequence[_Sweep], search: StudySearch, bar: "tqdm[Any]") -> None:
+        self._all, self._search, self._bar = sweeps, search, bar
+        self._sweeps = {study.uid: (sweep, study) for sweep in sweeps for study in sweep.studies}
         self._best: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -66,79 +137,83 @@ class _Record(tune.Callback):
         self._write(trial, None, f"the process was lost: {type(error).__name__}" if error else "the process was lost")
 
     def _write(self, trial: Trial, result: TrialResult | None, failure: str | None) -> None:
-        study = self._studies[trial.config["study"]]
-        entry = trial_entry(study, trial.config["number"], trial.config["drawn"], result, failure)
-        self._tracker.record(entry)
-        self.finished += 1
+        sweep, study = self._sweeps[trial.config["study"]]
+        sweep.tracker.record(trial_entry(study, trial.config["number"], trial.config["drawn"], result, failure))
+        sweep.finished += 1
         if result is None:
-            self.failures[failure or "unknown"] += 1
+            sweep.failures[failure or "unknown"] += 1
+            if sweep.hopeless:
+                self._search.drop({study.uid for study in sweep.studies})
         else:
             self._best[study.method.title] = max(self._best.get(study.method.title, 0.0), result.score)
         self._bar.update()
         best, value = max(self._best.items(), key=lambda item: item[1], default=("none", 0.0))
-        self._bar.set_postfix_str(f"{sum(self.failures.values())} failed, best {value:.3f} {best}", refresh=False)
+        failed = sum(sweep.failures.total() for sweep in self._all)
+        self._bar.set_postfix_str(f"{failed} failed, best {value:.3f} {best}", refresh=False)
 
 
 def run_sweep(store: FeatureStore, folder: SweepFolder) -> SweepSummary:
-    """Run what is missing of a sweep; finished trials are read from the ledger and told to their studies.
+    """Run what is missing of one sweep, as `run_sweeps`.
 
     Args:
         store: Features to tune on; its test shards are not opened.
         folder: The sweep's folder; trials go to its ledger as they finish.
+    """
+    return run_sweeps([(store, folder)])[0]
+
+
+def run_sweeps(pairs: Sequence[tuple[FeatureStore, SweepFolder]]) -> list[SweepSummary]:
+    """Run what is missing of several sweeps as one job; finished trials are read from the ledgers and told to their studies.
+
+    Sweeps take turns, so that none waits until another has ended, and processes start once for all of them. Only the features
+    of sweeps with trials left are handed out; the cluster is that of the first.
+
+    Args:
+        pairs: Features and folder of each sweep; test shards are not opened.
 
     Raises:
         EpisodeError: A class has too few images; nothing was run.
-        AllTrialsFailed: No trial succeeded; the commonest cause.
+        AllTrialsFailed: No trial of a sweep succeeded; the commonest cause.
+        TooManyFailed: More trials of a sweep failed than it allows; all others were run.
         TrackingError: All is finished and recorded, but MLflow has not received everything.
         KeyboardInterrupt: Interrupted; finished trials are kept.
     """
-    config = folder.config
-    data = store.tuning(config.protocol)
-    for seed in config.seeds:
-        sample_episode(data, shots=max(config.shots), seed=seed)
-    studies = folder.studies(store.manifest.plan_fingerprint)
-    earlier = {study.uid: folder.trials(study) for study in studies}
-    tracker = Tracker(config.tracking, config.experiment, folder.ledger)
-    _announce(folder, tracker, studies, store)
-    record = _tune(data, studies, earlier, folder, tracker)
-    best = select_best(folder.results(store.manifest.plan_fingerprint))
-    if not best:
-        cause, count = record.failures.most_common(1)[0]
-        raise AllTrialsFailed(f"all {count} trials failed: {cause}")
-    tracker.record(chosen_entry(best, studies))
-    tracker.close()
-    kept = sum(len(found) for found in earlier.values())
-    return SweepSummary(best, record.finished, kept, record.failures.most_common())
+    if not pairs:
+        return []
+    sweeps = [_Sweep(store, folder) for store, folder in pairs]
+    features: dict[str, ray.ObjectRef[TuningData]] = {}
+    for sweep in sweeps:
+        data = sweep.read()
+        if sweep.left:
+            connect(sweeps[0].folder.config.cluster)
+            features |= dict.fromkeys([study.uid for study in sweep.studies], ray.put(data))
+    for sweep in sweeps:
+        sweep.announce()
+    _tune(sweeps, features)
+    summaries, errors = [], []
+    for sweep in sweeps:  # each delivers what it has, whatever became of the others
+        try:
+            summaries.append(sweep.close())
+        except XMAdapterError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    return summaries
 
 
-def _announce(folder: SweepFolder, tracker: Tracker, studies: list[Study], store: FeatureStore) -> None:
-    known = {entry.uid for entry in folder.ledger.entries("method")}
-    for study in {study.parent: study for study in studies}.values():
-        if study.parent not in known:
-            tracker.record(method_entry(study, folder.config, store.manifest))
-
-
-def _tune(
-    data: TuningData, studies: list[Study], earlier: dict[str, Any], folder: SweepFolder, tracker: Tracker
-) -> _Record:
-    by_uid = {study.uid: study for study in studies}
-    total = sum(study.method.draws for study in studies)
-    left = sum(max(0, study.method.draws - len(earlier[study.uid])) for study in studies)
+def _tune(sweeps: Sequence[_Sweep], features: "dict[str, ray.ObjectRef[TuningData]]") -> None:
+    total, left = sum(sweep.total for sweep in sweeps), sum(sweep.left for sweep in sweeps)
     with tqdm(total=total, initial=total - left, unit="trial", desc="sweeping", smoothing=0.05) as bar:
-        record = _Record(tracker, by_uid, bar)
-        if left:
-            connect(folder.config.cluster)
-            search = StudySearch(
-                [(study, _finished(earlier[study.uid])) for study in studies], seed=folder.config.search_seed
-            )
-            _run_tuner(tune.with_parameters(TrialActor, data=data, studies=by_uid), search, left, record)
-            if record.finished < left:
-                raise KeyboardInterrupt
-    return record
-
-
-def _finished(trials: dict[int, Any]) -> Finished:
-    return {number: (drawn, result and result.score) for number, (drawn, result) in trials.items()}
+        if not left:
+            return
+        # The first studies of every sweep, then the second ones: studies wait in this order.
+        turns = chain.from_iterable(zip_longest(*(sweep.searched() for sweep in sweeps)))
+        search = StudySearch(turn for turn in turns if turn is not None)
+        studies = {study.uid: study for sweep in sweeps for study in sweep.studies}
+        trainable = tune.with_parameters(TrialActor, features=features, studies=studies)
+        _run_tuner(trainable, search, left, _Record(sweeps, search, bar))
+        if any(sweep.left and not sweep.hopeless for sweep in sweeps):
+            raise KeyboardInterrupt
 
 
 def _run_tuner(trainable: Any, search: StudySearch, trials: int, record: _Record) -> None:

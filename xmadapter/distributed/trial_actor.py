@@ -5,6 +5,7 @@ A module of its own, as a new process imports it first: neither the encoders nor
 
 from typing import Any
 
+import ray
 from ray import tune
 
 from xmadapter.config import with_parameters
@@ -24,10 +25,11 @@ class TrialActor(tune.Trainable):
     """
 
     def setup(  # pyright: ignore[reportIncompatibleMethodOverride]  `with_parameters` adds the arguments
-        self, config: dict[str, Any], data: TuningData, studies: dict[str, Study]
+        self, config: dict[str, Any], features: "dict[str, ray.ObjectRef[TuningData]]", studies: dict[str, Study]
     ) -> None:
-        """Take over the features; called once per process."""
-        self._data, self._studies = data, studies
+        """Take over the studies and where their features are; called once per process."""
+        self._features, self._studies = features, studies
+        self._opened: dict[ray.ObjectRef[TuningData], TuningData] = {}
         self._trial = config
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -44,12 +46,19 @@ class TrialActor(tune.Trainable):
             solve=study.method.solve_grid,
             shots=study.shots,
             seeds=study.seeds,
+            take_all=study.take_all,
         )
         try:
-            result = run_trial(self._data, config)
+            result = run_trial(self._data(study), config)
         except Exception as error:  # whatever a method can raise on a drawn configuration
             return {METRIC: 0.0, "failure": f"{type(error).__name__}: {error}", "done": True}
         return {METRIC: result.score, "result": result.model_dump_json(), "done": True}
+
+    def _data(self, study: Study) -> TuningData:
+        reference = self._features[study.uid]
+        if reference not in self._opened:
+            self._opened[reference] = ray.get(reference)
+        return self._opened[reference]
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Do nothing: Tune asks for it when it hands an actor on, and a trial has no state worth keeping."""

@@ -1,7 +1,7 @@
 """The feature store: plan, shards, manifest, and the two doors to what they hold."""
 
 from xmadapter.features.changes import PlanChanges, compare_plans
-from xmadapter.features.featureset import FeatureSet, Provenance, TestSet, TextBank, TuningData
+from xmadapter.features.featureset import FeatureSet, Provenance, TestSet, TextBank, TuningData, base_classes
 from xmadapter.features.manifest import FeatureManifest, ShardInfo, ShardRecord, Skipped, latest_manifest
 from xmadapter.features.plan import EncodePlan, EncodeRecipe, PlannedSample, PlannedShard, make_plan
 from xmadapter.features.planfile import load_plan, load_planned_shard, save_plan
@@ -28,6 +28,7 @@ __all__ = [
     "TestSet",
     "TextBank",
     "TuningData",
+    "base_classes",
     "begin",
     "claim_of",
     "collect",

@@ -1,7 +1,7 @@
 """Features in memory, in two kinds that cannot be confused: what tunes, and what is looked at once."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from xmadapter.config import SelectionProtocol
 
-__all__ = ["FeatureSet", "Provenance", "TestSet", "TextBank", "TuningData"]
+__all__ = ["FeatureSet", "Provenance", "TestSet", "TextBank", "TuningData", "base_classes"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,16 @@ class FeatureSet:
         """Count samples."""
         return len(self.ids)
 
+    def take(self, rows: Int[np.ndarray, " kept"]) -> "FeatureSet":
+        """Keep some rows, in the order given."""
+        ids = tuple(self.ids[row] for row in rows)
+        return FeatureSet(self.features[rows], self.norms[rows], self.labels[rows], ids)
+
+    def of_classes(self, first: int, end: int) -> "FeatureSet":
+        """Keep the samples of classes `first` to `end`, this one excluded, with labels counted from `first`."""
+        kept = self.take(np.flatnonzero((self.labels >= first) & (self.labels < end)))
+        return replace(kept, labels=kept.labels - first)
+
 
 @dataclass(frozen=True)
 class TextBank:
@@ -45,6 +55,10 @@ class TextBank:
         """Mean over prompts, normalised again: the zero-shot classifier."""
         mean = self.features.mean(axis=1)
         return (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
+
+    def of_classes(self, first: int, end: int) -> "TextBank":
+        """Keep classes `first` to `end`, this one excluded."""
+        return TextBank(self.features[first:end], self.class_names[first:end])
 
 
 @dataclass(frozen=True)
@@ -70,6 +84,18 @@ class TuningData:
     logit_scale: float
     provenance: Provenance
 
+    @property
+    def base(self) -> "TuningData":
+        """The same of the base classes alone."""
+        end = base_classes(len(self.text.class_names))
+        train, validation, text = (part.of_classes(0, end) for part in (self.train, self.validation, self.text))
+        return replace(self, train=train, validation=validation, text=text)
+
+
+def base_classes(classes: int) -> int:
+    """Count the base classes: the first half, the larger one where there is a middle (Zhou et al., CoCoOp, 2022)."""
+    return (classes + 1) // 2
+
 
 @dataclass(frozen=True)
 class TestSet:
@@ -79,6 +105,10 @@ class TestSet:
 
     data: FeatureSet
     provenance: Provenance
+
+    def of_classes(self, first: int, end: int) -> "TestSet":
+        """Keep classes `first` to `end`, this one excluded, with labels counted from `first`."""
+        return TestSet(self.data.of_classes(first, end), self.provenance)
 
     @cached_property
     def digest(self) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
-from xmadapter.config import SelectionProtocol
+from xmadapter.config import Classes, SelectionProtocol
 from xmadapter.errors import DataError, IntegrityError, ResourceError, StoreIncomplete
 from xmadapter.features.featureset import FeatureSet, Provenance, TestSet, TextBank, TuningData
 from xmadapter.features.manifest import FeatureManifest, ShardInfo, latest_manifest, manifest_versions, read_manifest
@@ -69,7 +69,7 @@ class FeatureStore:
         manifest = self.manifest
         return Provenance(manifest.plan_fingerprint, manifest.recipe.encoder.fingerprint, manifest.split_hash)
 
-    def tuning(self, protocol: SelectionProtocol) -> TuningData:
+    def tuning(self, protocol: SelectionProtocol, classes: Classes = "all") -> TuningData:
         """Read what tuning may see: train and validation images and the text. Opens no test shard, but for `oracle`.
 
         Raises:
@@ -83,9 +83,10 @@ class FeatureStore:
                 f"{self.root} has no {chosen_on} images, which protocol {protocol} chooses on; add some, "
                 "or take the protocol no-val"
             )
-        return TuningData(
-            protocol, self._images("train"), validation, self._texts(), self.manifest.logit_scale, self.provenance
+        data = TuningData(
+            protocol, self._images("train"), validation, self.texts(), self.manifest.logit_scale, self.provenance
         )
+        return data.base if classes == "base" else data
 
     def test(self) -> TestSet:
         """Read the test split. Called by the final evaluation and nowhere else; a test walks the callers."""
@@ -112,7 +113,8 @@ class FeatureStore:
             features, norms, labels, ids = features[order], norms[order], labels[order], ids[order]
         return FeatureSet(features, norms, labels, tuple(ids))
 
-    def _texts(self) -> TextBank:
+    def texts(self) -> TextBank:
+        """Read the text features of all classes."""
         manifest = self.manifest
         table = pa.concat_tables([self.read(info) for info in manifest.of(None)])
         names, prompts = manifest.recipe.class_names, len(manifest.recipe.prompts)

@@ -49,13 +49,20 @@ def summary(report: Report) -> str:
     grid, images = report.grid, _image_counts(report.manifest)
     return (
         f"{count_of(len(grid.methods), 'method')} at {listed(grid.shots)} shots per class on {visible(report.title)}: "
-        f"{count_of(len(report.manifest.recipe.class_names), 'class', 'classes')}, {images['train']:,} training, "
+        f"{_class_count(report)}, {images['train']:,} training, "
         f"{images['validation']:,} validation and {images['test']:,} test images, all encoded by one frozen encoder. "
         f"Under the protocol {grid.protocol}, {_PROTOCOLS[grid.protocol]}; {_test_labels(grid)}. "
         f"Every number is a mean over {count_of(len(grid.seeds), 'seed')} ({listed(grid.seeds)}); "
         f"a seed decides which training images are the shots. {count_of(len(report.trials), 'trial')} finished, "
         f"{report.failed:,} failed."
     )
+
+
+def _class_count(report: Report) -> str:
+    """Count the classes; of a half, say so."""
+    classes, tested = len(report.manifest.recipe.class_names), len(report.grid.best.class_accuracy)
+    base = "" if tested == classes else f", of which the first {tested} are base classes that methods are fitted to"
+    return f"{count_of(classes, 'class', 'classes')}{base}"
 
 
 def _test_labels(grid: Grid) -> str:

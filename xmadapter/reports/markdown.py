@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from xmadapter.final import FinalResult
+from xmadapter.reports.elsewhere import elsewhere_tables, short_classes
 from xmadapter.reports.facts import headline, interval_notes, looks_sentence, mlflow_steps, provenance, skips, summary
 from xmadapter.reports.grid import Grid
 from xmadapter.reports.paired import Paired, by_pair, losses, paired_cell
@@ -11,7 +12,7 @@ from xmadapter.reports.report import Report
 from xmadapter.reports.tables import accuracy_cell, setting_line
 from xmadapter.reports.wording import percent, shots_title, visible
 
-__all__ = ["accuracy_markdown", "escaped", "paired_markdown", "render_markdown", "table_markdown"]
+__all__ = ["accuracy_markdown", "elsewhere_markdown", "escaped", "paired_markdown", "render_markdown", "table_markdown"]
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
 
@@ -30,10 +31,12 @@ def render_markdown(report: Report) -> str:
         escaped(headline(grid)),
         escaped(summary(report)),
         escaped(looks_sentence(report.looks)),
+        *map(escaped, short_classes(grid)),
         "![Test accuracy over shots](accuracy.png)",
         "## Test accuracy in %",
         f"In brackets: validation accuracy. {escaped(setting_line(grid))}",
         accuracy_markdown(grid),
+        *elsewhere_markdown(grid),
         *(["## Differences in percent points", paired_markdown(report.pairs)] if report.pairs else []),
         "## Where methods lose to the linear probe",
         _bullets(losses(grid, report.pairs)),
@@ -56,6 +59,18 @@ def accuracy_markdown(grid: Grid) -> str:
         finals = [grid.at(method, shots) for shots in grid.shots]
         rows.append([escaped(method), *(_accuracies(final) if final else "" for final in finals)])
     return table_markdown(["method", *map(shots_title, grid.shots)], rows)
+
+
+def elsewhere_markdown(grid: Grid) -> list[str]:
+    """Lay out a section for each test split elsewhere."""
+    return [
+        f"## {escaped(table.title)}\n\n{escaped(table.note)}\n\n"
+        + table_markdown(
+            ["method", *map(shots_title, grid.shots)],
+            [[escaped(method), *cells] for method, cells in table.rows.items()],
+        )
+        for table in elsewhere_tables(grid)
+    ]
 
 
 def _accuracies(final: FinalResult) -> str:

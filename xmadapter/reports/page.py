@@ -7,6 +7,7 @@ from jinja2 import Environment, StrictUndefined
 
 from xmadapter.reports import facts
 from xmadapter.reports.choices import chosen_rows, class_rows, cost_rows
+from xmadapter.reports.elsewhere import elsewhere_tables, short_classes
 from xmadapter.reports.paired import by_pair, losses, paired_bounds
 from xmadapter.reports.report import Report
 from xmadapter.reports.tables import accuracy_cell, setting_line
@@ -45,9 +46,11 @@ def render_page(report: Report, *, accuracy_png: bytes, cost_png: bytes) -> str:
         setting=setting_line(grid),
         accuracy_png=base64.b64encode(accuracy_png).decode(),
         cost_png=base64.b64encode(cost_png).decode(),
+        short=short_classes(grid),
+        elsewhere=elsewhere_tables(grid),
         differences=by_pair(report.pairs),
         losses=losses(grid, report.pairs),
-        classes=class_rows(grid.best, manifest.recipe.class_names),
+        classes=class_rows(grid.best, manifest.recipe.class_names[: len(grid.best.class_accuracy)]),
         costs=cost_rows(grid, report.trials),
         chosen=chosen_rows(grid, report.trials),
         interval_notes=facts.interval_notes(report),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from xmadapter.errors import FingerprintMismatch
-from xmadapter.features import FeatureManifest
+from xmadapter.features import FeatureManifest, base_classes
 from xmadapter.final import FinalResult
 from xmadapter.reports.grid import Grid, make_grid
 from xmadapter.reports.paired import Paired, compare
@@ -65,9 +65,9 @@ def build_report(  # noqa: PLR0913  one argument per fact; the caller has each i
         FingerprintMismatch: The features have another number of classes than the results.
     """
     grid = make_grid(finals)
-    classes = len(manifest.recipe.class_names)
     found = {len(final.class_accuracy) for final in finals}
-    if found != {classes}:
+    classes = len(manifest.recipe.class_names)
+    if found not in ({classes}, {base_classes(classes)}):
         raise FingerprintMismatch(
             f"the results have {', '.join(map(str, sorted(found)))} classes, the features {classes}; nothing was written; "
             "report with the features that were swept"

@@ -6,7 +6,7 @@ more image to ask, of a model that was fitted without it.
 
 import torch
 
-from xmadapter.episodes import EpisodeBatch
+from xmadapter.episodes import EpisodeBatch, place_in_class
 
 __all__ = ["FOLDS", "fold_episodes"]
 
@@ -17,21 +17,21 @@ FOLDS = 2
 def fold_episodes(episodes: EpisodeBatch, *, folds: int = FOLDS) -> EpisodeBatch:
     """Hold out each fold of the support in turn; folds ride on the leading axis, so that one fit trains all of them.
 
-    The shots of a class are cut into equal folds, and what is left over always trains. An image is held out with all its views,
-    and asked in view 0, as a query would come.
+    The images of a class are cut into equal folds, and what is left over always trains, as does the only image of a class.
+    An image is held out with all its views, and asked in view 0, as a query would come.
 
     Args:
-        episodes: At least `folds` shots, grouped by class; their validation images play no part.
+        episodes: At least `folds` shots, grouped by class; classes may have fewer; their validation images play no part.
         folds: At least 2.
 
     Returns:
         Episodes of fewer shots, fold by fold and in each the seeds in order; their validation images are the held-out ones.
     """
-    size = episodes.shots // folds
-    shot = torch.arange(len(episodes.labels)) % episodes.shots
+    labels = episodes.labels
+    shot, size = place_in_class(labels), (torch.bincount(labels) // folds)[labels]
     held_out = [(fold * size <= shot) & (shot < (fold + 1) * size) for fold in range(folds)]
     return EpisodeBatch(
-        shots=episodes.shots - size,
+        shots=episodes.shots - episodes.shots // folds,
         seeds=episodes.seeds * folds,
         views=torch.cat([episodes.views[:, ~held] for held in held_out]),
         norms=torch.cat([episodes.norms[:, ~held] for held in held_out]),

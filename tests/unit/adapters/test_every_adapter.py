@@ -8,6 +8,7 @@ from xmadapter.adapters import FeatureAdapter, restore_adapter
 from xmadapter.config import (
     AdapterConfig,
     APEConfig,
+    APETConfig,
     ClapConfig,
     ClipAdapterConfig,
     FitConfig,
@@ -17,6 +18,7 @@ from xmadapter.config import (
     LinearProbeConfig,
     LogisticConfig,
     LpPlusPlusConfig,
+    MetaConfig,
     MultiModalConfig,
     ProKeRConfig,
     TaskResConfig,
@@ -32,6 +34,7 @@ from xmadapter.training import fit
 TRAINED = {
     "linear-probe": LinearProbeConfig(),
     "tip-f": TipFConfig(),
+    "ape-t": APETConfig(),
     "xmadapter-fixed": XMAdapterConfig(ratio="fixed", text_width=4, gap="divergence", agreement=0.1),
     "xmadapter-learned": XMAdapterConfig(ratio="learned", text_width=4),
     "xmadapter-dynamic": XMAdapterConfig(ratio="dynamic", text_width=4, gap="true-class"),
@@ -39,6 +42,7 @@ TRAINED = {
     "clip-adapter": ClipAdapterConfig(ratio=0.6, reduction=1),
     "taskres": TaskResConfig(),
     "clap": ClapConfig(penalty=10),
+    "meta": MetaConfig(),
     "multi-modal-bias1": MultiModalConfig(width=8, mask="bias1"),
     "multi-modal-cross": MultiModalConfig(width=8, mask="cross"),
     "multi-modal-none": MultiModalConfig(width=8, mask="none"),

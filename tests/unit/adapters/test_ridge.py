@@ -54,3 +54,13 @@ def test_too_many_rows_become_means_of_equal_groups_of_a_class(most: int, size: 
     for row in range(rows):
         group = episodes.keys[:, row * size : (row + 1) * size]
         torch.testing.assert_close(keys[:, row], F.normalize(group.mean(dim=1), dim=-1))
+
+
+def test_groups_of_short_classes_are_as_equal_as_they_can_be():
+    labels = torch.tensor([0] * 5 + [1] + [2] * 4)
+    keys = F.normalize(torch.randn(2, 10, 8, generator=torch.Generator().manual_seed(0)), dim=-1)
+    found, classes = condensed(keys, labels, most=6)
+    assert classes.tolist() == [0, 0, 0, 1, 2, 2]
+    groups = [[0, 1], [2, 3], [4], [5], [6, 7], [8, 9]]
+    expected = torch.stack([F.normalize(keys[:, group].mean(dim=1), dim=-1) for group in groups], dim=1)
+    torch.testing.assert_close(found, expected)

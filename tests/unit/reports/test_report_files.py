@@ -172,3 +172,10 @@ def test_without_matplotlib_nothing_is_written_and_the_install_command_is_shown(
     with pytest.raises(MissingExtra, match=r"matplotlib.*pip install 'xmadapter\[reports\]'"):
         write_report(make_report(make_sweep((4,))), str(tmp_path / "report"))
     assert not (tmp_path / "report").exists()
+
+
+def test_a_report_without_base_classes_or_shifts_has_no_word_of_them(tmp_path: Path) -> None:
+    page = written(make_report(make_sweep()), tmp_path)["report.html"].decode()
+    assert "base classes" not in page
+    assert "Harmonic mean" not in page
+    assert "fewer training images" not in page

@@ -1,13 +1,15 @@
 """Support images held out in turn."""
 
 from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from tests.factories import make_adapter, make_episodes, make_tuning_data
 from xmadapter.config import AdapterConfig, FitConfig, LinearProbeConfig, TipFConfig, XMAdapterConfig
-from xmadapter.episodes import EpisodeBatch
+from xmadapter.episodes import EpisodeBatch, sample_episode, stack_episodes
 from xmadapter.training import fit, fold_episodes
 
 DATA = make_tuning_data(classes=3, per_class=9)
@@ -74,3 +76,20 @@ def test_folds_trained_together_equal_a_loop_over_folds(config: AdapterConfig):
         fit(alone, one, training)
         for found, expected in zip(together.parameters(), alone.parameters(), strict=True):
             torch.testing.assert_close(found[place], expected[0], atol=1e-5, rtol=0)  # products of another shape
+
+
+def test_a_short_class_is_cut_into_smaller_folds_and_its_only_image_always_trains():
+    data = make_tuning_data(classes=3, per_class=9)
+    kept = np.flatnonzero(~np.isin(data.train.labels, [1]) | np.isin(data.train.ids, ["train/1/0"]))
+    kept = np.array([row for row in kept if data.train.labels[row] != 2 or row % 9 < 4])
+    short = replace(data, train=data.train.take(kept))
+    episodes = stack_episodes(short, [sample_episode(short, shots=6, seed=seed, take_all=True) for seed in (1, 2)])
+    assert episodes.labels.tolist() == [0] * 6 + [1] + [2] * 4
+    batch = fold_episodes(episodes)
+    assert batch.labels.tolist() == [0] * 3 + [1] + [2] * 2
+    assert batch.validation_labels.tolist() == [0] * 3 + [2] * 2
+    for place in range(4):
+        kept_rows, held = rows_of(batch.views[place, :, 0]), rows_of(batch.validation[place])
+        assert not kept_rows & held
+        whole = rows_of(episodes.views[place % 2, :, 0])
+        assert kept_rows + held == whole

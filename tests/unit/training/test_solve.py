@@ -12,6 +12,7 @@ from tests.reference import slow_adapters as slow
 from xmadapter.adapters import SolvableAdapter
 from xmadapter.config import (
     APEConfig,
+    APETConfig,
     FitConfig,
     GDAConfig,
     LogisticConfig,
@@ -56,6 +57,7 @@ CASES = {
     "proker": (ProKeRConfig(), {"regularisation": WEIGHT, "sharpness": SHARPNESS}),
     "proker-weight": (ProKeRConfig(), {"regularisation": WEIGHT, "cache_weight": WEIGHT}),
     "ape": (APEConfig(), {"cache_weight": WEIGHT, "sharpness": SHARPNESS, "surprise_weight": SHARE}),
+    "ape-t": (APETConfig(), {"cache_weight": WEIGHT, "sharpness": SHARPNESS}),
     "timo": (TIMOConfig(), {"cache_weight": WEIGHT}),
     "logistic": (LogisticConfig(), {"inverse_regularisation": WEIGHT}),
     "xmadapter-other-order": (
