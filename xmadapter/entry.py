@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,8 @@ def exit_status(action: Callable[[], None], debug: bool = False) -> int:
             raise
         return _report(error)
     except KeyboardInterrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # the process is leaving already
         print("interrupted: what was finished is kept; the same command resumes", file=sys.stderr)
         return 130
     except MemoryError:

@@ -92,7 +92,8 @@ def test_nothing_is_swept_where_zero_shot_is_not_the_published_one(planted: Path
     values = yaml.safe_load(CONFIG.read_text())["sets"]["eurosat"]
     values["data"]["root"] = str(planted / values["data"]["root"])
     sets = {"eurosat": values | {"zero_shot": {"tiny": 99.5}, "tolerance": 0.5}}
-    config = miniature(planted, sets=sets, output=str(planted / "wrong"))
+    # The features of the test above, where it has run.
+    config = miniature(planted, sets=sets, output=str(planted / "wrong"), features=str(planted / "out" / "features"))
     done = benchmark(config)
     assert done.returncode == 3
     assert "error[not-reproduced]" in done.stderr

@@ -77,5 +77,5 @@ def test_what_cannot_be_compared_costs_no_look(tested: Done, folder: Path, desk:
     assert done.status == 2
     assert "other was encoded by" in done.errors[0]
     missing = desk("pipelines.evaluate", f"sweep={folder / 'sweep'}", f"shifted.gone={folder / 'gone'}")
-    assert (missing.status, len(missing.errors)) == (3, 1)
+    assert (missing.status, len(missing.errors)) == (4, 1)
     assert open_sweep_folder(str(folder / "sweep")).looks == before

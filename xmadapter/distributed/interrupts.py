@@ -31,7 +31,7 @@ def until_interrupted(rows: Iterable[_Row], *, in_hand: int) -> Iterator[_Row]:
     if threading.current_thread() is not threading.main_thread():
         yield from rows
         return
-    main, left = threading.main_thread().ident or 0, -1
+    main, left, ended = threading.main_thread().ident or 0, -1, False
     timer = threading.Timer(DRAIN_S, signal.pthread_kill, (main, signal.SIGINT))
     timer.daemon = True
 
@@ -52,7 +52,10 @@ def until_interrupted(rows: Iterable[_Row], *, in_hand: int) -> Iterator[_Row]:
             left -= left > 0
             if left == 0:
                 raise KeyboardInterrupt
+        ended = True
     finally:
         timer.cancel()
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        # On the way out of an interrupted job a further signal is an interrupt, too; Ray's own handler would exit with a traceback.
+        if ended or left < 0:
+            for number, handler in before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -14,6 +14,14 @@ from xmadapter.distributed.interrupts import until_interrupted
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def numbers(signalled_at: dict[int, list[int]]) -> Iterator[int]:
     """Count, and send this process signals before some numbers."""
     for number in range(100):
@@ -59,11 +67,22 @@ def test_work_in_hand_that_does_not_come_is_waited_for_no_longer_than_agreed(mon
     assert time.monotonic() - started < 30
 
 
-def test_handlers_are_as_before_whatever_happened():
+def test_handlers_are_as_before_unless_the_job_was_interrupted():
     before = [signal.getsignal(number) for number in SIGNALS]
-    passed(numbers({5: [signal.SIGINT]}), in_hand=1)
     list(until_interrupted(range(3), in_hand=1))
+    list(until_interrupted(numbers({99: [signal.SIGINT]}), in_hand=2))  # all came before it had to end
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_on_the_way_out_a_further_signal_is_an_interrupt_too(number: int):
+    def exits_with_a_traceback(number: int, _frame: object) -> None:
+        raise SystemExit(number)
+
+    signal.signal(number, exits_with_a_traceback)
+    passed(numbers({5: [signal.SIGINT]}), in_hand=1)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), number)
 
 
 def test_in_another_thread_results_pass_and_signals_are_left_alone():
