@@ -10,7 +10,7 @@ demo: .venv/.ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh pipelines/configs/demo/run.sh
 
 test: .venv/.ready
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n auto $(TESTS)
 
 setup: .venv/.ready
 	$(BIN)/pre-commit install
@@ -22,7 +22,8 @@ lint: .venv/.ready
 	$(BIN)/pyright
 
 test-all: .venv/.ready
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS) tests/integration
+	$(BIN)/python -m pytest tests/cluster tests/browser
 
 .venv/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip' || { echo "error[no-venv]: $(PYTHON) lacks ensurepip; install python3-venv"; exit 2; }

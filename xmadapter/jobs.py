@@ -1,7 +1,7 @@
 """What pipelines and the CLI wrap, each one function: checking sources, final test, report, export."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from xmadapter.config import EvaluateConfig, ExportConfig, ReportConfig
 from xmadapter.data import BadImage, read_media
 from xmadapter.elsewhere import Elsewhere, check_elsewhere
 from xmadapter.errors import ConfigError, DataError, FingerprintMismatch, some
-from xmadapter.features import FeatureStore, base_classes, load_plan, open_features
+from xmadapter.features import FeatureStore, TestSet, TuningData, base_classes, load_plan, open_features
 from xmadapter.final import FinalResult, predictions_table, run_final
 from xmadapter.ledger import Entry
 from xmadapter.records import final_entry
@@ -71,20 +71,9 @@ def evaluate_sweep(config: EvaluateConfig) -> list[FinalResult]:
     folder = open_sweep_folder(config.sweep)
     store, best = _choices(folder)
     data = store.tuning(folder.config.protocol, folder.config.classes)
-    shifted = {name: open_features(uri) for name, uri in config.shifted.items()}
-    for name, other in shifted.items():
-        names = other.manifest.recipe.class_names
-        check_elsewhere(data, name, encoder_fingerprint=other.provenance.encoder_fingerprint, class_names=names)
+    shifted = _shifted(config, data)
     folder.append("look", str(folder.looks + 1), {"choices": [[result.method, result.shots] for result in best]})
-    elsewhere = [Elsewhere(name, other.test(), other.texts()) for name, other in shifted.items()]
-    test = store.test()
-    if folder.config.classes == "base":
-        classes = len(store.manifest.recipe.class_names)
-        base = base_classes(classes)
-        elsewhere.insert(
-            0, Elsewhere("novel classes", test.of_classes(base, classes), store.texts().of_classes(base, classes))
-        )
-        test = test.of_classes(0, base)
+    test, elsewhere = _open_tests(folder, store, shifted)
     results, tables = [], []
     for result, predicted in tqdm(
         run_final(data, test, best, elsewhere), total=len(best), unit="method", desc="final test"
@@ -98,6 +87,32 @@ def evaluate_sweep(config: EvaluateConfig) -> list[FinalResult]:
         tracker.record(entry)
         _send_file(folder, tracker, store, path)
     return results
+
+
+def _shifted(config: EvaluateConfig, data: TuningData) -> dict[str, FeatureStore]:
+    """Open the other stores and check that they can be compared, before any test split is looked at."""
+    stores = {name: open_features(uri) for name, uri in config.shifted.items()}
+    for name, store in stores.items():
+        check_elsewhere(
+            data,
+            name,
+            encoder_fingerprint=store.provenance.encoder_fingerprint,
+            class_names=store.manifest.recipe.class_names,
+        )
+    return stores
+
+
+def _open_tests(
+    folder: SweepFolder, store: FeatureStore, shifted: Mapping[str, FeatureStore]
+) -> tuple[TestSet, list[Elsewhere]]:
+    """Open the test split, that of the novel classes apart, and those elsewhere."""
+    test, others = store.test(), [Elsewhere(name, other.test(), other.texts()) for name, other in shifted.items()]
+    if folder.config.classes == "all":
+        return test, others
+    classes = len(store.manifest.recipe.class_names)
+    base = base_classes(classes)
+    novel = Elsewhere("novel classes", test.of_classes(base, classes), store.texts().of_classes(base, classes))
+    return test.of_classes(0, base), [novel, *others]
 
 
 @dataclass(frozen=True)
