@@ -53,11 +53,12 @@ def predict(bundle: str, images: tuple[str, ...], top: int) -> None:
 @click.argument("override", nargs=-1)
 def check(config: Path, override: tuple[str, ...]) -> None:
     """Read the data set of an encode config and count its images, without encoding."""
-    from xmadapter.data import BadImage, decode_image, read_index, read_media
+    from tqdm import tqdm
+
+    from xmadapter.data import decode_reasons, read_index
 
     encode = load(EncodeConfig, config, override)
     index = read_index(encode.data, encode.images_per_class)
-    rows = index.table.to_pylist()
     if index.class_names:
         counts = {name: [count[name] for count in index.counts().values()] for name in index.class_names}
     else:
@@ -67,14 +68,12 @@ def check(config: Path, override: tuple[str, ...]) -> None:
     click.echo(f"{heading:{width}}" + "".join(f"{split:>12}" for split in ("train", "validation", "test")))
     for name, numbers in counts.items():
         click.echo(f"{name:{width}}" + "".join(f"{number:12d}" for number in numbers))
-    for row in rows:
-        try:
-            decode_image(read_media(row["media"]))
-        except BadImage as error:
-            raise DataError(
-                f"{row['sample_id']} cannot be read: {error.reason}; it would be skipped; mend or remove it"
-            ) from error
-    click.echo(f"{len(rows)} images, all readable; split hash and features follow from pipelines.encode")
+    ids, media = (index.table[column].to_pylist() for column in ("sample_id", "media"))
+    reasons = tqdm(decode_reasons(media), total=len(media), unit="image", desc="decoding", leave=False)
+    for sample_id, reason in zip(ids, reasons, strict=True):
+        if reason is not None:
+            raise DataError(f"{sample_id} cannot be read: {reason}; it would be skipped; mend or remove it")
+    click.echo(f"{len(ids)} images, all readable; split hash and features follow from pipelines.encode")
 
 
 _AT_VERSION = click.option("--at-version", type=click.IntRange(1), help="An earlier commit instead of the newest.")

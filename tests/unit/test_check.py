@@ -29,7 +29,7 @@ def config(tmp_path: Path) -> Path:
 
 def test_captions_are_counted_beside_images(config: Path) -> None:
     done = CliRunner().invoke(cli, ["check", str(config)], catch_exceptions=False)
-    assert done.output.splitlines() == [
+    assert done.stdout.splitlines() == [
         "               train  validation        test",
         "images             3           1           2",
         "captions           6           2           4",

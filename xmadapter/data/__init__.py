@@ -1,6 +1,7 @@
 """Data sets: readers that return one kind of index, media bytes and pixels, prompts."""
 
 from xmadapter.data.coop import read_coop
+from xmadapter.data.crashes import decode_reasons
 from xmadapter.data.csv import read_csv
 from xmadapter.data.few_shot_lists import FewShotList, read_few_shot_lists
 from xmadapter.data.huggingface import read_huggingface
@@ -46,6 +47,7 @@ __all__ = [
     "build_index",
     "clean_class_name",
     "decode_image",
+    "decode_reasons",
     "media_uri",
     "parse_media_uri",
     "read_coop",

@@ -1,18 +1,19 @@
-"""Images whose decoder kills the process it runs in: found by decoding them in a child process.
+"""What decoding says of images, also of those whose decoder kills the process it runs in: they are decoded in a child process.
 
-A program too: it decodes the media URIs that come as lines, and answers with a dot for each that it survived.
+A program too: it decodes the media URIs that come as lines, and answers each with a line: empty, or the reason.
 """
 
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator, Sequence
 
 from xmadapter.data.files import BadImage
 from xmadapter.data.media import decode_image, read_media
+from xmadapter.errors import ResourceError
 
-__all__ = ["find_crashing"]
+__all__ = ["decode_reasons", "find_crashing"]
 
 
 def find_crashing(media: Sequence[str]) -> set[str]:
@@ -23,36 +24,61 @@ def find_crashing(media: Sequence[str]) -> set[str]:
     Args:
         media: Media URIs.
     """
-    crashing: set[str] = set()
+    reasons = zip(media, decode_reasons(media), strict=True)
+    return {uri for uri, reason in reasons if reason == "crashed_decoder"}
+
+
+def decode_reasons(media: Sequence[str]) -> Iterator[str | None]:
+    """Decode images in a child process, one after another; yields why each cannot be, or None.
+
+    Args:
+        media: Media URIs.
+
+    Raises:
+        ResourceError: The child failed by itself, as where a bucket does not answer; says how.
+    """
     rest = list(media)
-    while (survived := _survived(rest)) < len(rest):
-        suspect, rest = rest[survived], rest[survived + 1 :]
-        # Alone, as the child may have been ended from outside.
-        if not _survived([suspect]):
-            crashing.add(suspect)
-    return crashing
+    while rest:
+        survived = 0
+        for reason in _answers(rest):
+            survived += 1
+            yield reason
+        if survived < len(rest):
+            # Alone, as the child may have been ended from outside.
+            yield next(_answers([rest[survived]]), "crashed_decoder")
+        rest = rest[survived + 1 :]
 
 
-def _survived(media: Sequence[str]) -> int:
-    """How many images a child decoded before a signal ended it; all of them if none did."""
-    if not media:
-        return 0
-    child = subprocess.run(
-        [sys.executable, "-m", "xmadapter.data.crashes"],
-        input="\n".join(media),
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-    return child.stdout.count(".") if child.returncode < 0 else len(media)
+def _answers(media: Sequence[str]) -> Iterator[str | None]:
+    """Read what a child says; it ends early where a signal ended the child."""
+    with tempfile.TemporaryFile("w+") as lines, tempfile.TemporaryFile("w+") as complaint:
+        lines.write("\n".join(media))
+        lines.seek(0)
+        with subprocess.Popen(
+            [sys.executable, "-m", "xmadapter.data.crashes"],
+            stdin=lines,
+            stdout=subprocess.PIPE,
+            stderr=complaint,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        ) as child:
+            assert child.stdout is not None
+            for line in child.stdout:
+                yield line.strip() or None
+        if child.returncode > 0:
+            complaint.seek(0)
+            last = (complaint.read().strip().splitlines() or ["no word"])[-1]
+            raise ResourceError(f"the process that decodes images failed ({last}); nothing was written; run again")
 
 
 def _decode_lines() -> None:
     for line in sys.stdin.read().splitlines():
-        with suppress(BadImage):  # no crash: whoever decodes it in earnest learns the reason
+        reason = ""
+        try:
             decode_image(read_media(line))
-        sys.stdout.write(".")
+        except BadImage as error:
+            reason = error.reason
+        sys.stdout.write(f"{reason}\n")
         sys.stdout.flush()
 
 

@@ -4,6 +4,7 @@ A row of the Ray dataset is a planned shard, not an image, so membership and bat
 writes the shard and returns only how many rows it holds; the driver counts them and commits the manifest.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +39,7 @@ from xmadapter.features import (
     begin,
     claim_of,
     commit,
+    disk_shortage,
     finished_shards,
     image_schema,
     text_schema,
@@ -92,6 +94,9 @@ def run_encode(config: EncodeConfig) -> EncodeSummary:
     kept = {uid: record for uid, record in finished.items() if begun.version or not record.info.skipped}
     missing = {number: shard for number, shard in enumerate(begun.plan.shards) if shard.uid not in kept}
     if missing:
+        rows = sum(shard.rows for shard in missing.values())
+        if shortage := disk_shortage(config.output, rows, finished.values()):
+            logging.getLogger(__name__).warning(shortage)
         connect(config.cluster)
         _encode_shards(missing, begun.plan, config)
     manifest = commit(config.output, begun, max_skip_fraction=config.max_skip_fraction)

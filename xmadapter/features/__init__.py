@@ -7,7 +7,7 @@ from xmadapter.features.plan import EncodePlan, EncodeRecipe, PlannedSample, Pla
 from xmadapter.features.planfile import load_plan, load_planned_shard, save_plan
 from xmadapter.features.reading import FeatureStore, open_features, read_shard
 from xmadapter.features.schema import image_schema, text_schema
-from xmadapter.features.store import Begun, begin, claim_of, commit, finished_shards, write_shard
+from xmadapter.features.store import Begun, begin, claim_of, commit, disk_shortage, finished_shards, write_shard
 from xmadapter.features.upkeep import Repair, collect, repair, verify
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "collect",
     "commit",
     "compare_plans",
+    "disk_shortage",
     "finished_shards",
     "image_schema",
     "latest_manifest",

@@ -11,6 +11,7 @@ ROOT/quarantine/               files whose bytes are not what the manifest says
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -43,11 +44,14 @@ from xmadapter.features.plan import EncodePlan, EncodeRecipe, PlannedShard, make
 from xmadapter.features.planfile import load_plan, plan_name, save_plan
 from xmadapter.features.schema import feature_matrix
 from xmadapter.sealed import seal, unseal
-from xmadapter.storage import join, list_names, put_if_absent, size_of, sweep_temporary, write_bytes
+from xmadapter.storage import free_bytes, join, list_names, put_if_absent, size_of, sweep_temporary, write_bytes
 
-__all__ = ["Begun", "begin", "claim_of", "commit", "finished_shards", "record_name", "write_shard"]
+__all__ = ["Begun", "begin", "claim_of", "commit", "disk_shortage", "finished_shards", "record_name", "write_shard"]
 
 _READERS = 8
+
+_WIDE_ROW_BYTES = 4 * 1024 + 200
+"""1,024 float32 values, id, label and hash; few encoders are wider."""
 
 
 class _StoreFile(Frozen):
@@ -144,6 +148,26 @@ def finished_shards(root: str, plan: EncodePlan) -> dict[str, ShardRecord]:
     with ThreadPoolExecutor(_READERS) as pool:
         records = pool.map(lambda uid: unseal(ShardRecord, join(root, record_name(uid)), advice=ADVICE), uids)
         return {uid: record for uid, record in zip(uids, records, strict=True) if record.info.name in files}
+
+
+def disk_shortage(root: str, rows: int, finished: Iterable[ShardRecord]) -> str | None:
+    """Say so where features may not fit on the disk; None where they will, and for a bucket.
+
+    Args:
+        root: Folder or bucket prefix, which exists.
+        rows: Features to be written.
+        finished: Shards that are there: they say what a row takes, which otherwise is taken as that of a wide encoder.
+    """
+    free = free_bytes(root)
+    found = [(record.info.size_bytes, record.info.rows) for record in finished if record.info.rows]
+    size, counted = (sum(column) for column in zip(*found, strict=True)) if found else (_WIDE_ROW_BYTES, 1)
+    needed = rows * size // counted
+    if free is None or needed <= free:
+        return None
+    return (
+        f"features may take {needed / 1e9:,.1f} GB, and {root} has {free / 1e9:,.1f} GB left; what fits is kept: free some space "
+        "meanwhile, or stop and choose another output"
+    )
 
 
 def write_shard(

@@ -6,6 +6,7 @@ succeed later; what is absent is a `FileNotFoundError`, None or an empty list, a
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 from xmadapter.errors import ResourceError
@@ -13,6 +14,7 @@ from xmadapter.storage import disk, folders
 
 __all__ = [
     "fetch",
+    "free_bytes",
     "is_remote",
     "join",
     "list_names",
@@ -87,6 +89,11 @@ def size_of(uri: str | Path) -> int | None:
         return None if found is None else found.size_bytes
     state = disk.state_of(local_path(uri))
     return None if state is None else state.st_size
+
+
+def free_bytes(uri: str | Path) -> int | None:
+    """Bytes that may still be written to the disk of a folder; None in a bucket, which has no end."""
+    return None if is_remote(uri) else shutil.disk_usage(local_path(uri)).free
 
 
 def modified_s(uri: str | Path) -> float | None:

@@ -9,7 +9,8 @@ import pytest
 
 from tests.unit.data.makers import encoded, picture
 from xmadapter.data import media_uri
-from xmadapter.data.crashes import find_crashing
+from xmadapter.data.crashes import decode_reasons, find_crashing
+from xmadapter.errors import ResourceError
 
 FAULT = f"""
 import io, os
@@ -60,3 +61,24 @@ def test_images_that_merely_cannot_be_read_kill_nothing(media: dict[str, str]):
 def test_nothing_to_decode_starts_no_process(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "executable", os.devnull)
     assert find_crashing([]) == set()
+
+
+def test_every_image_gets_its_reason_in_order(media: dict[str, str]):
+    found = dict(zip(media, decode_reasons(list(media.values())), strict=True))
+    assert found == {
+        "a": None,
+        "deadly 1": "crashed_decoder",
+        "b": "not_image",
+        "c": None,
+        "deadly 2": "crashed_decoder",
+        "d": None,
+        "absent": "missing",
+    }
+
+
+def test_a_child_that_cannot_work_is_told_and_not_taken_for_sound_images(
+    media: dict[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(ResourceError, match=r"failed \(no word\); nothing was written"):
+        list(decode_reasons(list(media.values())))
