@@ -6,9 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from xmadapter.fingerprint import fingerprint
 
-__all__ = ["Classes", "ClusterConfig", "Frozen", "SelectionProtocol", "TrackingConfig"]
+__all__ = ["Classes", "ClusterConfig", "Frozen", "SelectionProtocol", "ShortClasses", "TrackingConfig"]
 
 Classes = Literal["all", "base"]
+ShortClasses = Literal["refuse", "take-all"]
 SelectionProtocol = Literal["fewshot-val", "full-val", "no-val", "oracle"]
 """What hyperparameters are chosen on: `fewshot-val` takes min(shots, 4) validation images a class, as CoOp does;
 `full-val` takes the whole validation split, as most published code does; `no-val` takes the support alone, as CLAP does.

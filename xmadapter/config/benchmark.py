@@ -5,7 +5,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field, model_validator
 
-from xmadapter.config.base import ClusterConfig, Frozen, SelectionProtocol, TrackingConfig
+from xmadapter.config.base import Classes, ClusterConfig, Frozen, SelectionProtocol, ShortClasses, TrackingConfig
 from xmadapter.config.data import DataConfig
 from xmadapter.config.encode import EncodeConfig, EncoderSpec, ImageConfig
 from xmadapter.config.linear import ZeroShotConfig
@@ -55,6 +55,8 @@ class BenchmarkConfig(Frozen):
     protocol: SelectionProtocol = "fewshot-val"
     shots: tuple[int, ...] = Field(default=(1, 2, 4, 8, 16), min_length=1)
     seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
+    classes: Classes = Field(default="all", description="As in a sweep config.")
+    short_classes: ShortClasses = Field(default="refuse", description="As in a sweep config.")
     views: int = Field(default=10, ge=0, le=1000, description="As in an encode config.")
     images_per_class: int | None = Field(default=None, ge=1, description="As in an encode config.")
     tracking: TrackingConfig = TrackingConfig()
@@ -98,11 +100,14 @@ class BenchmarkConfig(Frozen):
                     protocol=self.protocol,
                     shots=self.shots,
                     seeds=self.seeds,
+                    classes=self.classes,
+                    short_classes=self.short_classes,
                     tracking=self.tracking,
                     cluster=self.cluster,
                 )
                 check = {
                     "output": f"{self.output}/zero-shot/{encoder}/{name}",
+                    "classes": "all",
                     "methods": (MethodConfig(adapter=ZeroShotConfig()),),
                     "shots": self.shots[:1],
                     "seeds": self.seeds[:1],

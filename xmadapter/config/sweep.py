@@ -1,12 +1,12 @@
 """Configuration of a sweep and of what follows it: the final test, the report and the export."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
 from xmadapter.config.adapters import AdapterConfig, with_parameters
-from xmadapter.config.base import Classes, ClusterConfig, Frozen, SelectionProtocol, TrackingConfig
+from xmadapter.config.base import Classes, ClusterConfig, Frozen, SelectionProtocol, ShortClasses, TrackingConfig
 from xmadapter.config.space import Choice, Range, SolveRange, SpaceEntry
 
 __all__ = ["EvaluateConfig", "ExportConfig", "MethodConfig", "ReportConfig", "SweepConfig"]
@@ -86,7 +86,7 @@ class SweepConfig(Frozen):
         default="all",
         description="base: tune on the first half of the classes, test on them and on the others (base to novel).",
     )
-    short_classes: Literal["refuse", "take-all"] = Field(
+    short_classes: ShortClasses = Field(
         default="refuse", description="What to do where a class has fewer images than shots."
     )
     search_seed: int = Field(default=0, description="Of the hyperparameter search.")

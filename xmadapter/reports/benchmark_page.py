@@ -13,8 +13,9 @@ from xmadapter.reports.benchmark import (
     mean_ranks,
     over_everything,
 )
+from xmadapter.reports.elsewhere import short_classes
 from xmadapter.reports.grid import Grid, make_grid
-from xmadapter.reports.markdown import accuracy_markdown, escaped, table_markdown
+from xmadapter.reports.markdown import accuracy_markdown, elsewhere_markdown, escaped, table_markdown
 from xmadapter.reports.tables import accuracy_cell, setting_line
 from xmadapter.reports.wording import bounds, count_of, points, shots_title
 from xmadapter.storage import local_path, make_folder, write_durably
@@ -65,7 +66,8 @@ def render_benchmark(entries: Sequence[BenchmarkEntry], *, reference: str) -> st
             part = [entry for entry in own if entry.set == name]
             of_set = make_grid([entry.final for entry in part])
             sections += [f"### {escaped(name)}", f"Split {part[0].split_hash[:12]}. {escaped(setting_line(of_set))}"]
-            sections += [accuracy_markdown(of_set), *_collapses(of_set)]
+            sections += [*map(escaped, short_classes(of_set)), accuracy_markdown(of_set), *_collapses(of_set)]
+            sections += elsewhere_markdown(of_set, level=4)
     return "\n\n".join(sections) + "\n"
 
 

@@ -61,10 +61,10 @@ def accuracy_markdown(grid: Grid) -> str:
     return table_markdown(["method", *map(shots_title, grid.shots)], rows)
 
 
-def elsewhere_markdown(grid: Grid) -> list[str]:
+def elsewhere_markdown(grid: Grid, *, level: int = 2) -> list[str]:
     """Lay out a section for each test split elsewhere."""
     return [
-        f"## {escaped(table.title)}\n\n{escaped(table.note)}\n\n"
+        f"{'#' * level} {escaped(table.title)}\n\n{escaped(table.note)}\n\n"
         + table_markdown(
             ["method", *map(shots_title, grid.shots)],
             [[escaped(method), *cells] for method, cells in table.rows.items()],
