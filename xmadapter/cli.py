@@ -69,7 +69,7 @@ def check(config: Path, override: tuple[str, ...]) -> None:
     for name, numbers in counts.items():
         click.echo(f"{name:{width}}" + "".join(f"{number:12d}" for number in numbers))
     ids, media = (index.table[column].to_pylist() for column in ("sample_id", "media"))
-    reasons = tqdm(decode_reasons(media), total=len(media), unit="image", desc="decoding", leave=False)
+    reasons = tqdm(decode_reasons(media), total=len(media), unit="image", desc="decoding", disable=None)
     for sample_id, reason in zip(ids, reasons, strict=True):
         if reason is not None:
             raise DataError(f"{sample_id} cannot be read: {reason}; it would be skipped; mend or remove it")

@@ -57,6 +57,9 @@ on any node, or one would starve the other."""
 _CPU_BATCH = 16
 """Larger batches gain nothing on a core."""
 
+_ROWS_PER_ACTOR = 500
+"""Features that pay for the start of one more encoder: on a core it takes as long as some hundred of them."""
+
 _MOST_BLOCKS = 4096
 """Blocks of shards that Ray schedules; a block is retried whole, and each costs the driver memory."""
 
@@ -141,6 +144,9 @@ def _encode_shards(missing: dict[int, PlannedShard], plan: EncodePlan, config: E
     on_gpu = gpus() > 0
     most = config.max_actors or max(1, gpus() if on_gpu else cores())
     rows = [{"number": number, "uid": shard.uid} for number, shard in missing.items()]
+    total = sum(shard.rows for shard in missing.values())
+    # The pool grows while work lasts; unless told otherwise, a small job does not wait for encoders that it hardly needs.
+    first = most if config.max_actors else min(most, 1 + total // _ROWS_PER_ACTOR)
     source = Source(config.output, plan.recipe, plan.fingerprint)
     chain = (
         ray.data.from_items(rows, override_num_blocks=min(len(rows), _MOST_BLOCKS))
@@ -148,12 +154,11 @@ def _encode_shards(missing: dict[int, PlannedShard], plan: EncodePlan, config: E
         .map(
             _EncodeShard,  # pyright: ignore[reportArgumentType]  a class is accepted where its instances are called
             fn_constructor_args=[source],
-            compute=ActorPoolStrategy(min_size=1, max_size=most, initial_size=min(most, len(rows))),
+            compute=ActorPoolStrategy(min_size=1, max_size=most, initial_size=min(first, len(rows))),
             num_gpus=1 if on_gpu else None,
             num_cpus=_DECODE_CORES if on_gpu else _ENCODE_CORES,
         )
     )
-    total = sum(shard.rows for shard in missing.values())
     with (
         watched_head(f"finished shards are kept in {config.output}"),
         tqdm(total=total, unit="image", desc="encoding", smoothing=0.05) as bar,
