@@ -22,7 +22,7 @@ def make_episodes() -> tuple[EpisodeBatch, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(CLASSES).repeat_interleave(SHOTS)
     text = F.normalize(torch.randn(CLASSES, DIM, generator=generator), dim=-1)
-    views = torch.randn(1, len(labels), VIEWS, DIM, generator=generator).add_(20 * text[labels][:, None])
+    views = torch.randn(1, len(labels), VIEWS, DIM, generator=generator).add_(4 * text[labels][:, None])
     norms = views.norm(dim=-1)
     views /= norms[..., None]
     return EpisodeBatch(SHOTS, (1,), views, norms, labels, views[:, :0, 0], labels[:0]), text

@@ -35,7 +35,7 @@ def wilson_interval(correct: int, total: int, *, level: float = 0.95) -> Interva
 def seed_interval(values: Sequence[float], *, level: float = 0.95) -> Interval:
     """Bound the mean over seeds by Student's t; with one seed there is no spread and the interval is the value itself."""
     mean, spread = float(np.mean(values)), float(stats.sem(values)) if len(values) > 1 else 0.0
-    if spread == 0:
+    if spread < 1e-12:  # equal up to rounding
         return Interval(estimate=mean, low=mean, high=mean, level=level)
     low, high = stats.t.interval(level, len(values) - 1, loc=mean, scale=spread)
     return Interval(estimate=mean, low=float(low), high=float(high), level=level)
