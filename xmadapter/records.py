@@ -15,7 +15,7 @@ from xmadapter.config import Frozen, SweepConfig
 from xmadapter.features import FeatureManifest
 from xmadapter.final import FinalResult
 from xmadapter.ledger import Entry
-from xmadapter.results import Study
+from xmadapter.results import FinishedTrial, Study
 from xmadapter.trial import TrialResult
 
 __all__ = ["chosen_entry", "final_entry", "method_entry", "trial_entry"]
@@ -41,7 +41,7 @@ def method_entry(study: Study, config: SweepConfig, manifest: FeatureManifest) -
         "protocol": config.protocol,
         "shots": " ".join(map(str, config.shots)),
         "seeds": " ".join(map(str, config.seeds)),
-        "trials_per_shot_count": study.method.draws,
+        "trials_per_shot_count": study.draws,
     }
     body: dict[str, JsonValue] = {
         "name": study.method.title,
@@ -52,20 +52,24 @@ def method_entry(study: Study, config: SweepConfig, manifest: FeatureManifest) -
     return Entry("method", study.parent, body)
 
 
-def trial_entry(
-    study: Study, number: int, drawn: Mapping[str, JsonValue], result: TrialResult | None, failure: str | None
-) -> Entry:
-    """Record one finished trial, with its reason where it failed."""
+def trial_entry(study: Study, number: int, trial: FinishedTrial, failure: str | None = None) -> Entry:
+    """Record one finished trial: what it found, where it was stopped, or why it failed."""
+    result, drawn = trial.result, trial.drawn
     tags = {"method": study.method.title, "shots": study.shots, "level": "trial"}
+    if failure:
+        tags["failure"] = failure
+    elif result is None:
+        tags["stopped_after_epoch"] = max(trial.rungs)
     body: dict[str, JsonValue] = {
         "study": study.uid,
         "parent": study.parent,
         "number": number,
         "drawn": dict(drawn),
         "name": f"{study.method.title} {study.shots}-shot #{number}",
-        "tags": {**tags, **({"failure": failure} if failure else {})},
+        "tags": tags,
         "params": {"shots": study.shots, **drawn},
         "metrics": {},
+        "rungs": {str(epoch): value for epoch, value in trial.rungs.items()},
         "result": None,
     }
     if result is not None:
@@ -79,6 +83,7 @@ def trial_entry(
             "cost/seconds": result.seconds,
             "cost/trained_parameters": result.trained_parameters,
             "cost/stored_kb": result.stored_bytes / 1000,
+            "cost/latency_us": result.latency_us,
         }
         body["result"] = result.model_dump(mode="json")
     return Entry("trial", f"{study.uid}-{number}", body)

@@ -8,13 +8,17 @@
     OUTPUT/predictions.parquet every prediction of the latest final test
 """
 
+import math
 import secrets
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 from pydantic import JsonValue
 
-from xmadapter.config import Frozen, MethodConfig, SweepConfig, load
+from xmadapter.config import Frozen, GridConfig, MethodConfig, SearchConfig, SweepConfig, grid_points, load
 from xmadapter.errors import ConfigError
 from xmadapter.final import FinalResult
 from xmadapter.fingerprint import fingerprint
@@ -23,7 +27,7 @@ from xmadapter.sealed import seal, unseal
 from xmadapter.storage import local_path, make_folder, put_if_absent, write_durably
 from xmadapter.trial import TrialResult
 
-__all__ = ["Study", "SweepFolder", "create_sweep_folder", "open_sweep_folder"]
+__all__ = ["FinishedTrial", "Study", "SweepFolder", "create_sweep_folder", "open_sweep_folder"]
 
 
 class Study(Frozen):
@@ -37,8 +41,45 @@ class Study(Frozen):
     method: MethodConfig
     shots: int
     seeds: tuple[int, ...]
-    search_seed: int
+    search: SearchConfig
     take_all: bool
+    warm: tuple[dict[str, JsonValue], ...] = ()
+
+    @property
+    def first_draws(self) -> list[dict[str, JsonValue]]:
+        """What is tried before any sampler is asked: the method as configured, what a warm start brings, a grid.
+
+        Whoever searches should not end below where they started.
+        """
+        space, sampler = self.method.search_space, self.search.sampler
+        configured = self.method.as_configured
+        draws = [*([configured] if configured else []), *filter(self.method.inside, self.warm)]
+        if space and isinstance(sampler, GridConfig):
+            draws += grid_points(space, sampler.points)
+        return [draw for place, draw in enumerate(draws) if draw not in draws[:place]]
+
+    @property
+    def draws(self) -> int:
+        """Number of trials."""
+        if self.method.search_space and isinstance(self.search.sampler, GridConfig):
+            combinations = len(self.first_draws)
+            return min(combinations, self.method.trials or combinations)
+        return self.method.draws
+
+
+@dataclass(frozen=True)
+class FinishedTrial:
+    """How a trial of a study ended.
+
+    Args:
+        drawn: Its hyperparameters.
+        result: What it found; None where it failed or was stopped early.
+        rungs: Validation accuracy by epoch, where it was compared; with no result, the last of them stopped it.
+    """
+
+    drawn: dict[str, JsonValue]
+    result: TrialResult | None = None
+    rungs: Mapping[int, float] = field(default_factory=dict)
 
 
 class _Identity(Frozen):
@@ -64,14 +105,14 @@ class SweepFolder:
 
     def studies(self, plan_fingerprint: str) -> list[Study]:
         """List the studies of the config on the features with this fingerprint, shots varying fastest."""
-        config = self.config
+        config, warm = self.config, self._warm()
         studies = []
         for method in config.methods:
             content: list[JsonValue] = [
                 plan_fingerprint,
                 config.protocol,
                 list(config.seeds),
-                config.search_seed,
+                config.search.model_dump(mode="json"),
                 config.classes,
                 config.short_classes,
                 method.model_dump(mode="json", exclude={"trials"}),
@@ -84,29 +125,41 @@ class SweepFolder:
                     method=method,
                     shots=shots,
                     seeds=config.seeds,
-                    search_seed=config.search_seed,
+                    search=config.search,
                     take_all=config.short_classes == "take-all",
+                    warm=tuple(_nearest(warm.get(method.title, {}), shots)),
                 )
                 for shots in config.shots
             ]
         return studies
 
-    def trials(self, study: Study) -> dict[int, tuple[dict[str, JsonValue], TrialResult | None]]:
-        """Read the finished trials of a study by number: drawn parameters, and the result or None where it failed."""
-        found = {}
+    def _warm(self) -> dict[str, dict[str, list[dict[str, JsonValue]]]]:
+        """Read what the warm start brought: draws by method, then by shot count."""
+        warm = self.config.search.warm_start
+        if warm is None:
+            return {}
+        return next((entry.body["draws"] for entry in self.ledger.entries("warm") if entry.uid == warm.sweep), {})
+
+    def trials(self) -> dict[str, dict[int, FinishedTrial]]:
+        """Read all finished trials: by uid of the study, then by number."""
+        found: dict[str, dict[int, FinishedTrial]] = defaultdict(dict)
         for entry in self.ledger.entries("trial"):
-            if entry.body["study"] == study.uid:
-                result = entry.body.get("result")
-                found[entry.body["number"]] = (entry.body["drawn"], result and TrialResult.model_validate(result))
+            body = entry.body
+            result = TrialResult.model_validate(body["result"]) if body.get("result") else None
+            rungs = {int(epoch): value for epoch, value in body.get("rungs", {}).items()}
+            found[body["study"]][body["number"]] = FinishedTrial(
+                body["drawn"], result, result.rungs if result else rungs
+            )
         return found
 
     def results(self, plan_fingerprint: str) -> list[TrialResult]:
-        """Read all successful trials of the config's studies, in order of studies."""
+        """Read all successful trials of the config's studies, in order of studies, then of their numbers."""
+        trials = self.trials()
         return [
-            result
+            trial.result
             for study in self.studies(plan_fingerprint)
-            for _, result in self.trials(study).values()
-            if result is not None
+            for _, trial in sorted(trials.get(study.uid, {}).items())
+            if trial.result is not None
         ]
 
     def finals(self) -> list[FinalResult]:
@@ -128,17 +181,46 @@ class SweepFolder:
         return entry
 
 
+def _nearest(draws: Mapping[str, list[dict[str, JsonValue]]], shots: int) -> list[dict[str, JsonValue]]:
+    nearest = min(draws, key=lambda other: (abs(math.log(int(other) / shots)), int(other)), default=None)
+    return draws[nearest] if nearest else []
+
+
 def create_sweep_folder(config: SweepConfig) -> SweepFolder:
     """Make the folder of a sweep, or take up the one that is there.
 
     Raises:
         ResourceError: It cannot be written.
+        ConfigError: There is no sweep to start from.
     """
     path = make_folder(local_path(config.output))
     put_if_absent(path / "sweep.json", seal(_Identity(uid=secrets.token_hex(6))))
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     write_durably(path / "config.yaml", lambda file: file.write(text.encode()))
-    return _open(path)
+    folder = _open(path)
+    _warm_up(folder)
+    return folder
+
+
+def _warm_up(folder: SweepFolder) -> None:
+    """Copy the best draws of an earlier sweep into the ledger, once: what is drawn must not change with that sweep."""
+    warm = folder.config.search.warm_start
+    if warm is None or any(entry.uid == warm.sweep for entry in folder.ledger.entries("warm")):
+        return
+    found: dict[tuple[str, int], list[tuple[float, dict[str, JsonValue]]]] = defaultdict(list)
+    for trials in open_sweep_folder(warm.sweep).trials().values():
+        for _, trial in sorted(trials.items()):
+            if trial.result is not None and trial.drawn:
+                found[trial.result.method, trial.result.shots].append((trial.result.score, trial.drawn))
+    if not found:
+        raise ConfigError(
+            f"{warm.sweep} has no finished trial to start from; nothing was run; correct search.warm_start.sweep"
+        )
+    draws: dict[str, dict[str, JsonValue]] = defaultdict(dict)
+    for (method, shots), trials in found.items():
+        best = sorted(trials, key=lambda trial: -trial[0])
+        draws[method][str(shots)] = [drawn for _, drawn in best[: warm.draws]]
+    folder.append("warm", warm.sweep, {"draws": dict(draws)})
 
 
 def open_sweep_folder(path: str) -> SweepFolder:

@@ -118,7 +118,10 @@ class Tracker:
                 tags = {**body["tags"], "mlflow.parentRunId": self._find(client, body["parent"])}
                 run = self._run(client, entry.uid, str(body["name"]), {**body, "tags": tags})
                 _log_metrics(client, run, body["metrics"], step=0)
-                client.set_terminated(run, "FINISHED" if body["result"] else "FAILED")
+                for epoch, value in body["rungs"].items():
+                    _log_metrics(client, run, {"accuracy/rung": value}, step=int(epoch))
+                stopped = "KILLED" if body["rungs"] and "failure" not in body["tags"] else "FAILED"
+                client.set_terminated(run, "FINISHED" if body["result"] else stopped)
                 return run
             case "chosen" | "final":
                 for parent, by_step in body["metrics"].items():

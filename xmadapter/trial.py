@@ -25,7 +25,15 @@ from xmadapter.training import (
     solve_held_out,
 )
 
-__all__ = ["TrialConfig", "TrialResult", "refit", "run_trial"]
+__all__ = ["Pruned", "TrialConfig", "TrialResult", "refit", "run_trial"]
+
+
+class Pruned(Exception):
+    """Training was stopped early; `rungs` holds the validation accuracy by epoch that it was judged by."""
+
+    def __init__(self, rungs: Mapping[int, float]) -> None:
+        super().__init__(f"stopped after epoch {max(rungs)}")
+        self.rungs = dict(rungs)
 
 
 class TrialConfig(Frozen):
@@ -37,6 +45,10 @@ class TrialConfig(Frozen):
     shots: int
     seeds: tuple[int, ...]
     take_all: bool = Field(default=False, description="Whether classes may have fewer images than shots.")
+    rungs: tuple[tuple[int, float | None], ...] = Field(
+        default=(),
+        description="Epochs at which a trained head is scored, and the validation accuracy it then must have.",
+    )
 
 
 class TrialResult(Frozen):
@@ -62,6 +74,10 @@ class TrialResult(Frozen):
     trained_parameters: int
     stored_bytes: int
     seconds: float = Field(description="Wall time, from features to result.")
+    latency_us: float = Field(
+        default=0, description="Wall time per validation image and seed, features to logits, in microseconds."
+    )
+    rungs: dict[int, float] = Field(default_factory=dict, description="Validation accuracy by epoch, where compared.")
 
     @property
     def mean_validation(self) -> float | None:
@@ -107,16 +123,27 @@ def run_trial(
     Raises:
         EpisodeError: A class has too few images.
         Diverged: Training reached a loss that is not finite.
+        Pruned: A rung was missed.
     """
     started = time.perf_counter()
     episodes = draw_episodes(data, config, seeds=config.seeds)
-    adapter = fit_adapter(data, config.adapter, episodes, on_epoch=on_epoch)
+    adapter = build_adapter(config.adapter, episodes, data.text, logit_scale=data.logit_scale)
+    ladder = _Ladder(config.rungs, lambda: _mean(_accuracy(adapter, episodes, seeds=len(config.seeds))))
+
+    def watch(metrics: EpochMetrics) -> None:
+        on_epoch(metrics)
+        ladder.compare(metrics)
+
+    _train(adapter, config.adapter, episodes, watch)
     asked = [(adapter, episodes)]
     if data.protocol in ("fewshot-val", "no-val") and config.shots >= FOLDS:
         folds = fold_episodes(episodes)
         asked.append((fit_adapter(data, config.adapter, folds), folds))
     solved, solved_points = _settle(asked, config)
-    validation, *held_out = [_accuracy(*one, seeds=len(config.seeds)) for one in asked]
+    asking = time.perf_counter()
+    validation = _accuracy(adapter, episodes, seeds=len(config.seeds))
+    latency_us = 1e6 * (time.perf_counter() - asking) / max(1, len(episodes.validation_labels) * len(config.seeds))
+    held_out = [_accuracy(*one, seeds=len(config.seeds)) for one in asked[1:]]
     return TrialResult(
         method=config.method,
         adapter=config.adapter,
@@ -134,7 +161,28 @@ def run_trial(
         trained_parameters=adapter.trained_parameters,
         stored_bytes=adapter.stored_bytes,
         seconds=time.perf_counter() - started,
+        latency_us=latency_us,
+        rungs=ladder.reached,
     )
+
+
+class _Ladder:
+    """Scores a head at some epochs of its training, and stops it where it falls short."""
+
+    def __init__(self, rungs: Sequence[tuple[int, float | None]], score: Callable[[], float]) -> None:
+        self._rungs, self._score = dict(rungs), score
+        self.reached: dict[int, float] = {}
+
+    def compare(self, metrics: EpochMetrics) -> None:
+        if metrics.epoch in self._rungs:
+            self.reached[metrics.epoch] = self._score()
+            needed = self._rungs[metrics.epoch]
+            if needed is not None and self.reached[metrics.epoch] < needed:
+                raise Pruned(self.reached)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def draw_episodes(data: TuningData, config: TrialConfig | TrialResult, *, seeds: tuple[int, ...]) -> EpisodeBatch:

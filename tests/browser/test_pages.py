@@ -17,7 +17,7 @@ from xmadapter.config import EvaluateConfig, ReportConfig, SweepConfig
 from xmadapter.features import open_features
 from xmadapter.jobs import WrittenReport, evaluate_sweep, report_sweep
 from xmadapter.records import chosen_entry, method_entry, trial_entry
-from xmadapter.results import create_sweep_folder
+from xmadapter.results import FinishedTrial, create_sweep_folder
 from xmadapter.tracking import Tracker
 from xmadapter.trial import TrialConfig, TrialResult, run_trial
 
@@ -63,7 +63,7 @@ def written(folder: Path) -> WrittenReport:
             method=study.method.title, adapter=study.method.adapter, solve=solve, shots=study.shots, seeds=study.seeds
         )
         results.append(run_trial(data, trial))
-        entries.append(trial_entry(study, 0, {}, results[-1], None))
+        entries.append(trial_entry(study, 0, FinishedTrial({}, results[-1])))
     entries.append(chosen_entry(results, studies))
     for entry in entries:
         tracker.record(entry)

@@ -132,8 +132,8 @@ def test_shots_are_sorted_and_unique(sweep_file: Path):
 
 
 def test_overrides_are_yaml_and_the_last_wins(sweep_file: Path):
-    config = load(SweepConfig, sweep_file, ["shots=[1]", "cluster.address=auto", "shots=[2, 4]", "search_seed=7"])
-    assert (config.shots, config.cluster.address, config.search_seed) == ((2, 4), "auto", 7)
+    config = load(SweepConfig, sweep_file, ["shots=[1]", "cluster.address=auto", "shots=[2, 4]", "search.seed=7"])
+    assert (config.shots, config.cluster.address, config.search.seed) == ((2, 4), "auto", 7)
 
 
 def test_an_override_may_hold_an_equals_sign():
@@ -227,7 +227,7 @@ def test_a_range_ascends_and_a_logarithmic_one_starts_above_zero(kind: type):
 
 @pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
 def test_numbers_are_finite(sweep_file: Path, value: str):
-    assert "not a finite number" in refusal(SweepConfig, sweep_file, f"search_seed={value}")
+    assert "not a finite number" in refusal(SweepConfig, sweep_file, f"search.seed={value}")
 
 
 def test_every_default_space_and_grid_fits_its_adapter():

@@ -16,6 +16,18 @@ from xmadapter.config.encode import EmbeddedSpec, EncodeConfig, EncoderSpec, Ima
 from xmadapter.config.fused import FusedConfig, FusedPart, PartConfig
 from xmadapter.config.linear import LinearProbeConfig, ZeroShotConfig
 from xmadapter.config.load import load
+from xmadapter.config.search import (
+    CMAESConfig,
+    GridConfig,
+    NSGA2Config,
+    PruningConfig,
+    RandomConfig,
+    SamplerConfig,
+    SearchConfig,
+    TPEConfig,
+    WarmStartConfig,
+    grid_points,
+)
 from xmadapter.config.space import Choice, FitConfig, Range, SolveRange, SpaceEntry
 from xmadapter.config.sweep import EvaluateConfig, ExportConfig, MethodConfig, ReportConfig, SweepConfig
 from xmadapter.config.trained import (
@@ -34,6 +46,7 @@ __all__ = [
     "BenchmarkCell",
     "BenchmarkConfig",
     "BenchmarkSet",
+    "CMAESConfig",
     "Choice",
     "ClapConfig",
     "ClipAdapterConfig",
@@ -50,6 +63,7 @@ __all__ = [
     "FusedConfig",
     "FusedPart",
     "GDAConfig",
+    "GridConfig",
     "ImageConfig",
     "ImageFolderData",
     "KarpathyData",
@@ -59,12 +73,17 @@ __all__ = [
     "MetaConfig",
     "MethodConfig",
     "MultiModalConfig",
+    "NSGA2Config",
     "OpenClipSpec",
     "ParquetData",
     "PartConfig",
     "ProKeRConfig",
+    "PruningConfig",
+    "RandomConfig",
     "Range",
     "ReportConfig",
+    "SamplerConfig",
+    "SearchConfig",
     "SelectionProtocol",
     "SolvableConfig",
     "SolveRange",
@@ -72,6 +91,7 @@ __all__ = [
     "OneStandardErrorConfig",
     "SweepConfig",
     "TIMOConfig",
+    "TPEConfig",
     "TaskResConfig",
     "TinySpec",
     "TipConfig",
@@ -79,9 +99,11 @@ __all__ = [
     "TrackingConfig",
     "TrainedConfig",
     "VideoData",
+    "WarmStartConfig",
     "WebDatasetData",
     "XMAdapterConfig",
     "ZeroShotConfig",
+    "grid_points",
     "load",
     "with_parameters",
 ]

@@ -9,6 +9,7 @@ from xmadapter.config.base import Classes, ClusterConfig, Frozen, SelectionProto
 from xmadapter.config.data import DataConfig
 from xmadapter.config.encode import EncodeConfig, EncoderSpec, ImageConfig
 from xmadapter.config.linear import ZeroShotConfig
+from xmadapter.config.search import SearchConfig
 from xmadapter.config.sweep import MethodConfig, SweepConfig
 
 __all__ = ["BenchmarkCell", "BenchmarkConfig", "BenchmarkSet"]
@@ -57,6 +58,7 @@ class BenchmarkConfig(Frozen):
     seeds: tuple[int, ...] = Field(default=(1, 2, 3), min_length=1)
     classes: Classes = Field(default="all", description="As in a sweep config.")
     short_classes: ShortClasses = Field(default="refuse", description="As in a sweep config.")
+    search: SearchConfig = SearchConfig()
     views: int = Field(default=10, ge=0, le=1000, description="As in an encode config.")
     images_per_class: int | None = Field(default=None, ge=1, description="As in an encode config.")
     tracking: TrackingConfig = TrackingConfig()
@@ -102,6 +104,7 @@ class BenchmarkConfig(Frozen):
                     seeds=self.seeds,
                     classes=self.classes,
                     short_classes=self.short_classes,
+                    search=self.search,
                     tracking=self.tracking,
                     cluster=self.cluster,
                 )
@@ -111,6 +114,7 @@ class BenchmarkConfig(Frozen):
                     "methods": (MethodConfig(adapter=ZeroShotConfig()),),
                     "shots": self.shots[:1],
                     "seeds": self.seeds[:1],
+                    "search": SearchConfig(),
                 }
                 zero_shot = sweep.model_copy(update=check)
                 published = one.zero_shot.get(encoder)

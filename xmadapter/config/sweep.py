@@ -1,12 +1,13 @@
 """Configuration of a sweep and of what follows it: the final test, the report and the export."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, cast
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from xmadapter.config.adapters import AdapterConfig, with_parameters
 from xmadapter.config.base import Classes, ClusterConfig, Frozen, SelectionProtocol, ShortClasses, TrackingConfig
+from xmadapter.config.search import SearchConfig
 from xmadapter.config.space import Choice, Range, SolveRange, SpaceEntry
 
 __all__ = ["EvaluateConfig", "ExportConfig", "MethodConfig", "ReportConfig", "SweepConfig"]
@@ -61,6 +62,32 @@ class MethodConfig(Frozen):
         """Number of trials per shot count."""
         return (self.trials or self.adapter.default_trials) if self.search_space else 1
 
+    def inside(self, draw: Mapping[str, JsonValue]) -> bool:
+        """Say whether a draw names just the searched fields, with values inside their ranges."""
+        return draw.keys() == self.search_space.keys() and all(
+            _contains(entry, draw[name]) for name, entry in self.search_space.items()
+        )
+
+    @property
+    def as_configured(self) -> dict[str, JsonValue] | None:
+        """The searched fields as the adapter has them; None where nothing is searched, or one lies outside the space."""
+        draw = {name: _field(self.adapter, name) for name in self.search_space}
+        return draw if draw and self.inside(draw) else None
+
+
+def _field(value: object, path: str) -> JsonValue:
+    for key in path.split("."):
+        value = getattr(value, key)
+    return cast("JsonValue", value)
+
+
+def _contains(entry: SpaceEntry, value: JsonValue) -> bool:
+    match entry:
+        case Choice(choices=choices):
+            return value in choices
+        case Range(low=low, high=high):
+            return isinstance(value, int | float) and low <= value <= high
+
 
 def _extremes(entry: SpaceEntry | SolveRange) -> tuple[str | float | bool, ...]:
     match entry:
@@ -89,7 +116,7 @@ class SweepConfig(Frozen):
     short_classes: ShortClasses = Field(
         default="refuse", description="What to do where a class has fewer images than shots."
     )
-    search_seed: int = Field(default=0, description="Of the hyperparameter search.")
+    search: SearchConfig = SearchConfig()
     max_failed_fraction: float = Field(
         default=0.2, ge=0, le=1, description="Share of trials that may fail before the sweep stops."
     )
@@ -111,6 +138,14 @@ class SweepConfig(Frozen):
         if len(set(values)) < len(values):
             raise ValueError(f"each value once, got {list(values)}")
         return values
+
+    @model_validator(mode="after")
+    def _validation_for_pruning(self) -> "SweepConfig":
+        if self.search.pruning is not None and self.protocol == "no-val":
+            raise ValueError(
+                "search.pruning compares validation accuracy, and no-val has none; choose another protocol"
+            )
+        return self
 
     @model_validator(mode="after")
     def _unique_titles(self) -> "SweepConfig":

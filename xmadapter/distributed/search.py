@@ -1,69 +1,72 @@
 """StudySearch: many Optuna studies behind one Ray Tune searcher.
 
-One Tuner runs the whole sweep, so actors start once. Inside a study trials follow one another and each draw is seeded by its
-number, so what is drawn depends on the study's own history and on nothing else: not on how many trials run at once, nor on
-whether the sweep was interrupted. Studies run side by side, which is where the concurrency comes from.
+One Tuner runs the whole sweep, so actors start once. A study draws in rounds and is told of a round once all of it has ended, in
+order of the draws; each draw is seeded by its number. So what is drawn, and what is stopped early, depends on the study's own
+history and on nothing else: not on how many trials run at once, nor on whether the sweep was interrupted.
 """
 
 from collections import deque
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.samplers import BaseSampler, TPESampler
-from pydantic import JsonValue
+from optuna.samplers import BaseSampler, CmaEsSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import Trial, TrialState, create_trial
 from ray.tune.search import Searcher
-from ray.tune.search.optuna import OptunaSearch
 
-from xmadapter.config import AdapterConfig, Choice, Range, SpaceEntry
-from xmadapter.distributed.trial_actor import METRIC
-from xmadapter.results import Study
+from xmadapter.config import Choice, CMAESConfig, NSGA2Config, Range, SpaceEntry, TPEConfig, with_parameters
+from xmadapter.distributed.trial_actor import METRIC, ended
+from xmadapter.errors import ConfigError
+from xmadapter.results import FinishedTrial, Study
 from xmadapter.seeding import derive_seed
 
-__all__ = ["Finished", "StudySearch"]
+__all__ = ["StudySearch"]
 
-Finished = Mapping[int, tuple[Mapping[str, JsonValue], float | None]]
-"""Earlier trials of a study by number: drawn parameters, and the metric or None where the trial failed."""
+_STARTUP = 10
+"""Draws of a TPE study that look at nothing, if it makes twice as many."""
 
 
 class StudySearch(Searcher):
     """Hand out trials of several studies in turn.
 
     Args:
-        studies: With what earlier runs have finished, in the order of their first turns.
+        studies: With the trials that earlier runs have finished, by number; in the order of their first turns.
     """
 
-    def __init__(self, studies: Iterable[tuple[Study, Finished]]) -> None:
+    def __init__(self, studies: Iterable[tuple[Study, Mapping[int, FinishedTrial]]]) -> None:
         super().__init__(metric=METRIC, mode="max")
-        self._waiting = deque(_Draws(study, finished) for study, finished in studies)
-        self._waiting = deque(draws for draws in self._waiting if draws.left)
-        self._running: dict[str, _Draws] = {}
+        self._all = [_Draws(study, finished) for study, finished in studies]
+        self._waiting = deque(draws for draws in self._all if draws.ready)
+        self._running: dict[str, tuple[_Draws, int]] = {}
 
     def suggest(self, trial_id: str) -> Any:
-        """Draw for the study that has waited longest; None while all of them have a trial running."""
+        """Draw for the study that has waited longest; None while all of them wait for trials that run."""
         if not self._waiting:
             return None if self._running else Searcher.FINISHED
         draws = self._waiting.popleft()
-        self._running[trial_id] = draws
-        return draws.draw()
+        config = draws.draw()
+        self._running[trial_id] = draws, config["number"]
+        if draws.ready:
+            self._waiting.append(draws)
+        return config
 
     def drop(self, studies: Container[str]) -> None:
         """Draw no more for these studies; trials that run go on."""
-        for draws in (*self._waiting, *self._running.values()):
-            if draws.uid in studies:
+        for draws in self._all:
+            if draws.study.uid in studies:
                 draws.dropped = True
-        self._waiting = deque(draws for draws in self._waiting if draws.left)
+        self._waiting = deque(draws for draws in self._waiting if draws.ready)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Ignore what happens before a trial ends."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Tell the study, and let it draw again if it has trials left."""
-        draws = self._running.pop(trial_id)
-        failed = error or result is None or METRIC not in result or bool(result.get("failure"))
-        draws.tell(None if failed or result is None else result[METRIC])
-        if draws.left:
+        draws, number = self._running.pop(trial_id)
+        draws.end(number, ended({} if error else result or {}, {})[0])
+        if draws.ready and draws not in self._waiting:
             self._waiting.append(draws)
 
     def save(self, checkpoint_path: str) -> None:
@@ -73,46 +76,174 @@ class StudySearch(Searcher):
         """Do nothing: the ledger is what a resumed sweep reads."""
 
 
-class _Draws:
-    """One study: what it has drawn and how many draws are left."""
+@dataclass
+class _Draw:
+    """A trial of the current round, and how it ended once it has."""
 
-    def __init__(self, study: Study, finished: Finished) -> None:
-        self._study, self.uid = study, study.uid
-        self.dropped = False
-        self._number = len(finished)
-        self._search = _optuna_search(study, finished) if study.method.search_space else None
+    trial: Trial
+    outcome: FinishedTrial | None = None
+
+
+@dataclass
+class _Draws:
+    """One study: what it has drawn, and what it waits to be told until the round is over.
+
+    `history` holds the accuracies at each epoch of comparison, of all trials that the study has been told.
+    """
+
+    study: Study
+    finished: Mapping[int, FinishedTrial]
+    dropped: bool = False
+    number: int = 0
+    round: dict[int, _Draw] = field(default_factory=dict)
+    history: dict[int, list[float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space = {name: _distribution(entry) for name, entry in self.study.method.search_space.items()}
+        sampler = self.study.search.sampler
+        self.against = sampler.against if isinstance(sampler, NSGA2Config) else None
+        self.optuna = optuna.create_study(
+            directions=["maximize", "minimize"] if self.against else ["maximize"],
+            study_name=self.study.uid,
+            sampler=_sampler(self.study, 0),
+        )
+        # These two keep their state in their own trials, and their randomness in themselves: they are asked all over again.
+        self.stateful = isinstance(sampler, CMAESConfig | NSGA2Config)
+        while not self.stateful and self._is_finished(_round_end(self.study, self.number)):
+            self._remember(_round_end(self.study, self.number))
+        self.first = self.study.first_draws
+        for draw in self.first[self.number :]:
+            self.optuna.enqueue_trial(draw)
+        self.end_of_round = _round_end(self.study, self.number)
+        self._take_finished()
 
     @property
-    def left(self) -> int:
-        return 0 if self.dropped else self._study.method.draws - self._number
+    def ready(self) -> bool:
+        """Whether a trial can be drawn now."""
+        return not self.dropped and self.number < min(self.end_of_round, self.study.draws)
 
     def draw(self) -> dict[str, Any]:
-        drawn = self._search.suggest(str(self._number)) if self._search else {}
-        return {"study": self._study.uid, "number": self._number, "drawn": drawn}
+        """Draw the next trial of the round."""
+        config = self._ask()
+        self._take_finished()
+        return config
 
-    def tell(self, value: float | None) -> None:
-        if self._search:
-            self._search.on_trial_complete(
-                str(self._number), {METRIC: value} if value is not None else None, value is None
+    def _ask(self) -> dict[str, Any]:
+        number, self.number = self.number, self.number + 1
+        if not self.stateful:
+            self.optuna.sampler = _sampler(self.study, number)
+        self.round[number] = _Draw(trial := self.optuna.ask(fixed_distributions=self.space))
+        return {"study": self.study.uid, "number": number, "drawn": trial.params, "rungs": self._rungs(trial.params)}
+
+    def end(self, number: int, outcome: FinishedTrial) -> None:
+        """Note how a trial ended; with the last of a round, tell the study of all and begin the next."""
+        self.round[number].outcome = outcome
+        if self.number < min(self.end_of_round, self.study.draws) or any(
+            one.outcome is None for one in self.round.values()
+        ):
+            return
+        for _, draw in sorted(self.round.items()):
+            self._tell(draw.trial, draw.outcome or outcome)
+        self.round = {}
+        self.end_of_round = _round_end(self.study, self.number)
+        self._take_finished()
+
+    def _take_finished(self) -> None:
+        """Draw what earlier runs have finished, too, and end it at once: later draws must follow from the same history."""
+        while self.ready and self.number in self.finished:
+            number, outcome = self.number, self.finished[self.number]
+            if number >= len(self.first) and not self.stateful:
+                self.optuna.enqueue_trial(outcome.drawn)
+            drawn = self._ask()["drawn"]
+            if drawn != outcome.drawn:
+                raise ConfigError(
+                    f"trial {number} of {self.study.uid} was drawn as {outcome.drawn} and would now be {drawn}: another version of "
+                    "Optuna; the finished trials are kept; choose another output for a new sweep"
+                )
+            self.end(number, outcome)
+
+    def _is_finished(self, end: int) -> bool:
+        end = min(end, self.study.draws)
+        return self.number < end and all(number in self.finished for number in range(self.number, end))
+
+    def _remember(self, end: int) -> None:
+        """Add a round of finished trials without asking for them again, which takes a sampler milliseconds each."""
+        for number in range(self.number, min(end, self.study.draws)):
+            trial = self.finished[number]
+            state = TrialState.COMPLETE if trial.result else TrialState.PRUNED if trial.rungs else TrialState.FAIL
+            self.optuna.add_trial(
+                create_trial(
+                    state=state,
+                    params=trial.drawn,
+                    distributions=self.space,
+                    value=trial.result.score if trial.result else None,
+                    intermediate_values={} if trial.result else dict(trial.rungs),
+                )
             )
-        self._number += 1
+            self._note(trial)
+        self.number = min(end, self.study.draws)
+
+    def _tell(self, trial: Trial, outcome: FinishedTrial) -> None:
+        self._note(outcome)
+        if outcome.result is not None:
+            cost = [float(getattr(outcome.result, self.against))] if self.against else []
+            self.optuna.tell(trial, [outcome.result.score, *cost])
+        elif outcome.rungs:
+            for epoch, value in outcome.rungs.items():
+                trial.report(value, epoch)
+            self.optuna.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.optuna.tell(trial, state=TrialState.FAIL)
+
+    def _note(self, outcome: FinishedTrial) -> None:
+        for epoch, value in outcome.rungs.items():
+            self.history.setdefault(epoch, []).append(value)
+
+    def _rungs(self, drawn: Mapping[str, Any]) -> list[tuple[int, float | None]]:
+        """List the epochs at which a trial is compared, and what it must reach: the best one in `factor` so far."""
+        pruning = self.study.search.pruning
+        fit = getattr(with_parameters(self.study.method.adapter, drawn), "fit", None)
+        if pruning is None or fit is None:
+            return []
+        return [(epoch, _cut(self.history.get(epoch, []), pruning.factor)) for epoch in pruning.epochs(fit.epochs)]
 
 
-def _optuna_search(study: Study, finished: Finished) -> OptunaSearch:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = {name: _distribution(entry) for name, entry in study.method.search_space.items()}
-    sampler = _SeededByNumber(
-        derive_seed(study.search_seed, study.method.title, study.shots), startup=max(1, study.method.draws // 2)
-    )
-    # The method's own defaults are the first draw: whoever searches should not end below where they started.
-    defaults = [] if finished else _defaults(study.method.adapter, study.method.search_space)
-    search = OptunaSearch(
-        space, metric=METRIC, mode="max", sampler=sampler, study_name=study.uid, points_to_evaluate=defaults
-    )
-    for number in sorted(finished):
-        drawn, value = finished[number]
-        search.add_evaluated_point(dict(drawn), value or 0.0, error=value is None)
-    return search
+def _cut(values: list[float], factor: int) -> float | None:
+    return sorted(values, reverse=True)[len(values) // factor - 1] if len(values) >= factor else None
+
+
+def _startup(study: Study) -> int:
+    return min(_STARTUP, max(1, study.draws // 2))
+
+
+def _round_end(study: Study, number: int) -> int:
+    """Where the round ends that begins with this number."""
+    search = study.search
+    match search.sampler:
+        case CMAESConfig(population=population) | NSGA2Config(population=population):
+            return number + population
+        case TPEConfig():
+            return max(_startup(study), number + search.parallel if number else 0)
+        case _:
+            if search.pruning is None:
+                return study.draws
+            return max(_startup(study), number + search.parallel if number else 0)
+
+
+def _sampler(study: Study, number: int) -> BaseSampler:
+    seed = derive_seed(derive_seed(study.search.seed, study.method.title, study.shots), number) % 2**32
+    match study.search.sampler:
+        case TPEConfig():
+            return TPESampler(seed=seed, n_startup_trials=_startup(study))
+        case CMAESConfig(population=population):
+            return CmaEsSampler(
+                seed=seed, popsize=population, consider_pruned_trials=True, warn_independent_sampling=False
+            )
+        case NSGA2Config(population=population):
+            return NSGAIISampler(seed=seed, population_size=population)
+        case _:  # a grid is enqueued as a whole
+            return RandomSampler(seed=seed)
 
 
 def _distribution(entry: SpaceEntry) -> BaseDistribution:
@@ -121,60 +252,3 @@ def _distribution(entry: SpaceEntry) -> BaseDistribution:
             return FloatDistribution(low, high, log=log)
         case Choice(choices=choices):
             return CategoricalDistribution(choices)
-
-
-def _defaults(adapter: AdapterConfig, space: Mapping[str, SpaceEntry]) -> list[dict[str, Any]]:
-    """Read the searched fields off a config, where all of them lie inside the space."""
-    values: dict[str, Any] = {}
-    for name, entry in space.items():
-        value: Any = adapter
-        for key in name.split("."):
-            value = getattr(value, key)
-        inside = value in entry.choices if isinstance(entry, Choice) else entry.low <= value <= entry.high
-        if not inside:
-            return []
-        values[name] = value
-    return [values]
-
-
-class _SeededByNumber(BaseSampler):
-    """TPE whose randomness depends on the trial's number only, so a resumed study draws what an uninterrupted one would."""
-
-    def __init__(self, seed: int, *, startup: int) -> None:
-        self._seed, self._startup = seed, startup
-        self._tpe = self._make(0)
-
-    def _make(self, number: int) -> TPESampler:
-        return TPESampler(seed=derive_seed(self._seed, number) % 2**32, n_startup_trials=min(10, self._startup))
-
-    def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        self._tpe = self._make(trial.number)
-        self._tpe.before_trial(study, trial)
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return self._tpe.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: optuna.trial.FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self._tpe.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self,
-        study: optuna.Study,
-        trial: optuna.trial.FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        return self._tpe.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self,
-        study: optuna.Study,
-        trial: optuna.trial.FrozenTrial,
-        state: optuna.trial.TrialState,
-        values: Sequence[float] | None,
-    ) -> None:
-        self._tpe.after_trial(study, trial, state, values)

@@ -4,7 +4,7 @@ import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any
@@ -12,16 +12,16 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
-from tqdm import tqdm
 
 from xmadapter.distributed.connect import connect, cores
-from xmadapter.distributed.search import Finished, StudySearch
-from xmadapter.distributed.trial_actor import METRIC, TrialActor
+from xmadapter.distributed.search import StudySearch
+from xmadapter.distributed.trial_actor import METRIC, TrialActor, ended
+from xmadapter.distributed.view import SweepView
 from xmadapter.episodes import sample_episode
 from xmadapter.errors import AllTrialsFailed, TooManyFailed, XMAdapterError
 from xmadapter.features import FeatureStore, TuningData
 from xmadapter.records import chosen_entry, method_entry, trial_entry
-from xmadapter.results import Study, SweepFolder
+from xmadapter.results import FinishedTrial, Study, SweepFolder
 from xmadapter.selection import select_best
 from xmadapter.tracking import Tracker
 from xmadapter.trial import TrialResult
@@ -52,36 +52,28 @@ class _Sweep:
     def __init__(self, store: FeatureStore, folder: SweepFolder) -> None:
         self.store, self.folder = store, folder
         self.studies = folder.studies(store.manifest.plan_fingerprint)
-        self.earlier = {study.uid: folder.trials(study) for study in self.studies}
+        finished = folder.trials()
+        self.earlier = {study.uid: finished.get(study.uid, {}) for study in self.studies}
         self.tracker = Tracker(folder.config.tracking, folder.config.experiment, folder.ledger)
         self.finished = 0
         self.failures: Counter[str] = Counter()
 
     @property
     def total(self) -> int:
-        return sum(study.method.draws for study in self.studies)
+        return sum(study.draws for study in self.studies)
 
     @property
     def left(self) -> int:
-        planned = sum(max(0, study.method.draws - len(self.earlier[study.uid])) for study in self.studies)
+        planned = sum(len(set(range(study.draws)) - self.earlier[study.uid].keys()) for study in self.studies)
         return planned - self.finished
 
     @property
     def hopeless(self) -> bool:
         return self.failures.total() > self.folder.config.max_failed_fraction * self.total
 
-    def searched(self) -> list[tuple[Study, Finished]]:
-        """List the studies with what is told to them."""
-        return [
-            (
-                study,
-                {
-                    number: (drawn, result and result.score)
-                    for number, (drawn, result) in self.earlier[study.uid].items()
-                },
-            )
-            for study in self.studies
-        ]
+    def searched(self) -> list[tuple[Study, dict[int, FinishedTrial]]]:
+        """List the studies with what earlier runs finished of them."""
+        return [(study, self.earlier[study.uid]) for study in self.studies]
 
     def read(self) -> TuningData:
         """Read what trials may see, and draw every episode once, so that too few images are told before anything runs."""
@@ -116,40 +108,36 @@ class _Sweep:
 
 
 class _Record(tune.Callback):
-    """Write every finished trial to the ledger of its sweep, hand it to the tracker, move the progress bar."""
+    """Write every finished trial to the ledger of its sweep, hand it to the tracker, show it."""
 
-    def __init__(self, sweeps: Sequence[_Sweep], search: StudySearch, bar: "tqdm[Any]") -> None:
-        self._all, self._search, self._bar = sweeps, search, bar
+    def __init__(self, sweeps: Sequence[_Sweep], search: StudySearch, view: SweepView) -> None:
+        self._search, self._view = search, view
         self._sweeps = {study.uid: (sweep, study) for sweep in sweeps for study in sweep.studies}
-        self._best: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave nothing for Tune to pickle into its restore file, which is never read: the ledger is."""
         return {}
 
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
+        self._view.started(trial.trial_id)
+
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
-        last = trial.last_result or {}
-        result = TrialResult.model_validate_json(last["result"]) if "result" in last else None
-        self._write(trial, result, last.get("failure"))
+        self._write(trial, trial.last_result or {})
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
         error = trial.get_error()
-        self._write(trial, None, f"the process was lost: {type(error).__name__}" if error else "the process was lost")
+        self._write(trial, {"failure": f"the process was lost: {type(error).__name__}"} if error else {})
 
-    def _write(self, trial: Trial, result: TrialResult | None, failure: str | None) -> None:
+    def _write(self, trial: Trial, last: Mapping[str, Any]) -> None:
         sweep, study = self._sweeps[trial.config["study"]]
-        sweep.tracker.record(trial_entry(study, trial.config["number"], trial.config["drawn"], result, failure))
+        finished, failure = ended(last, trial.config["drawn"])
+        sweep.tracker.record(trial_entry(study, trial.config["number"], finished, failure))
         sweep.finished += 1
-        if result is None:
-            sweep.failures[failure or "unknown"] += 1
+        if failure is not None:
+            sweep.failures[failure] += 1
             if sweep.hopeless:
                 self._search.drop({study.uid for study in sweep.studies})
-        else:
-            self._best[study.method.title] = max(self._best.get(study.method.title, 0.0), result.score)
-        self._bar.update()
-        best, value = max(self._best.items(), key=lambda item: item[1], default=("none", 0.0))
-        failed = sum(sweep.failures.total() for sweep in self._all)
-        self._bar.set_postfix_str(f"{failed} failed, best {value:.3f} {best}", refresh=False)
+        self._view.ended(trial.trial_id, study, finished, failure)
 
 
 def run_sweep(store: FeatureStore, folder: SweepFolder) -> SweepSummary:
@@ -203,7 +191,15 @@ def run_sweeps(pairs: Sequence[tuple[FeatureStore, SweepFolder]]) -> list[SweepS
 
 def _tune(sweeps: Sequence[_Sweep], features: "dict[str, ray.ObjectRef[TuningData]]") -> None:
     total, left = sum(sweep.total for sweep in sweeps), sum(sweep.left for sweep in sweeps)
-    with tqdm(total=total, initial=total - left, unit="trial", desc="sweeping", smoothing=0.05) as bar:
+    several = len(sweeps) > 1
+    rows = {
+        study.uid: sweep.folder.config.experiment if several else study.method.title
+        for sweep in sweeps
+        for study in sweep.studies
+    }
+    with SweepView(total, rows) as view:
+        for sweep in sweeps:
+            view.kept(sweep.searched())
         if not left:
             return
         # The first studies of every sweep, then the second ones: studies wait in this order.
@@ -211,7 +207,7 @@ def _tune(sweeps: Sequence[_Sweep], features: "dict[str, ray.ObjectRef[TuningDat
         search = StudySearch(turn for turn in turns if turn is not None)
         studies = {study.uid: study for sweep in sweeps for study in sweep.studies}
         trainable = tune.with_parameters(TrialActor, features=features, studies=studies)
-        _run_tuner(trainable, search, left, _Record(sweeps, search, bar))
+        _run_tuner(trainable, search, left, _Record(sweeps, search, view))
         if any(sweep.left and not sweep.hopeless for sweep in sweeps):
             raise KeyboardInterrupt
 

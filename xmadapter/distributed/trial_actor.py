@@ -3,6 +3,7 @@
 A module of its own, as a new process imports it first: neither the encoders nor the search belong into that wait.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -10,10 +11,10 @@ from ray import tune
 
 from xmadapter.config import with_parameters
 from xmadapter.features import TuningData
-from xmadapter.results import Study
-from xmadapter.trial import TrialConfig, run_trial
+from xmadapter.results import FinishedTrial, Study
+from xmadapter.trial import Pruned, TrialConfig, TrialResult, run_trial
 
-__all__ = ["METRIC", "TrialActor"]
+__all__ = ["METRIC", "TrialActor", "ended"]
 
 METRIC = "selection_accuracy"
 
@@ -47,9 +48,12 @@ class TrialActor(tune.Trainable):
             shots=study.shots,
             seeds=study.seeds,
             take_all=study.take_all,
+            rungs=self._trial["rungs"],
         )
         try:
             result = run_trial(self._data(study), config)
+        except Pruned as pruned:
+            return {METRIC: 0.0, "stopped": list(pruned.rungs.items()), "done": True}
         except Exception as error:  # whatever a method can raise on a drawn configuration
             return {METRIC: 0.0, "failure": f"{type(error).__name__}: {error}", "done": True}
         return {METRIC: result.score, "result": result.model_dump_json(), "done": True}
@@ -65,3 +69,18 @@ class TrialActor(tune.Trainable):
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         """Do nothing, as above."""
+
+
+def ended(last: Mapping[str, Any], drawn: Mapping[str, Any]) -> tuple[FinishedTrial, str | None]:
+    """Read what `step` returned: how the trial ended, and the reason where it failed.
+
+    Args:
+        last: Its last result; empty where the process was lost.
+        drawn: Its hyperparameters.
+    """
+    if "result" in last:
+        result = TrialResult.model_validate_json(last["result"])
+        return FinishedTrial(dict(drawn), result, result.rungs), None
+    if "stopped" in last:
+        return FinishedTrial(dict(drawn), rungs=dict(last["stopped"])), None
+    return FinishedTrial(dict(drawn)), last.get("failure", "the process was lost")
