@@ -1,6 +1,6 @@
 """Encode, sweep and test several data sets with several encoders in the same way, and compare the methods over all of them.
 
-python -m pipelines.benchmark --config pipelines/configs/benchmark/real.yaml [a.b=value ...]
+python -m pipelines.benchmark --config pipelines/configs/benchmark/real.yaml [--dry-run] [a.b=value ...]
 
 ray job submit --working-dir . -- python -m pipelines.benchmark --config FILE cluster.address=auto
 """
@@ -8,10 +8,11 @@ ray job submit --working-dir . -- python -m pipelines.benchmark --config FILE cl
 from xmadapter.config import BenchmarkConfig
 from xmadapter.distributed.benchmark import run_benchmark
 from xmadapter.entry import entry_point
+from xmadapter.jobs import show_forecast
 from xmadapter.reports import write_benchmark
 
 
-@entry_point(BenchmarkConfig)
+@entry_point(BenchmarkConfig, dry_run=lambda config: show_forecast([cell.sweep for cell in config.cells()]))
 def main(config: BenchmarkConfig) -> None:
     """Run what is missing and write the tables."""
     entries = run_benchmark(config)

@@ -1,6 +1,6 @@
 """Sweep adapters over shot counts, on features that pipelines.encode wrote.
 
-python -m pipelines.sweep --config pipelines/configs/demo/sweep.yaml [a.b=value ...]
+python -m pipelines.sweep --config pipelines/configs/demo/sweep.yaml [--dry-run] [a.b=value ...]
 
 ray job submit --working-dir . -- python -m pipelines.sweep --config FILE cluster.address=auto
 """
@@ -9,10 +9,11 @@ from xmadapter.config import SweepConfig
 from xmadapter.distributed.sweep import run_sweep
 from xmadapter.entry import entry_point
 from xmadapter.features import open_features
+from xmadapter.jobs import show_forecast
 from xmadapter.results import create_sweep_folder
 
 
-@entry_point(SweepConfig)
+@entry_point(SweepConfig, dry_run=lambda config: show_forecast([config]))
 def main(config: SweepConfig) -> None:
     """Run the trials that are missing; choose by validation."""
     store = open_features(config.features)

@@ -163,6 +163,23 @@ def sync(sweep: str) -> None:
     click.echo(f"{sweep}: everything is at {deliver(sweep)}")
 
 
+@cli.command()
+@click.argument("sweep")
+@click.argument("bundle")
+def promote(sweep: str, bundle: str) -> None:
+    """Register a bundle in MLflow, as champion of its data set and backbone if it is better than the present one."""
+    from xmadapter.promotion import promote as promoted
+
+    done = promoted(sweep, bundle)
+    if done.before == done.version:
+        click.echo(f"{bundle} is {done.model} v{done.version}, the champion, already")
+    elif done.difference is None:
+        click.echo(f"{bundle} is {done.model} v{done.version}, the first champion")
+    else:
+        gain = 100 * done.difference.estimate
+        click.echo(f"{bundle} is {done.model} v{done.version}, the champion: {gain:+.1f} points over v{done.before}")
+
+
 def main() -> None:
     """Run the command line; the exit status tells the kind of error."""
     sys.exit(exit_status(_run, "--debug" in sys.argv))

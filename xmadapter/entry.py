@@ -19,18 +19,25 @@ __all__ = ["entry_point", "exit_status"]
 _Config = TypeVar("_Config", bound=BaseModel)
 
 
-def entry_point(config_type: type[_Config]) -> Callable[[Callable[[_Config], None]], Callable[[], None]]:
+def entry_point(
+    config_type: type[_Config], *, dry_run: Callable[[_Config], None] | None = None
+) -> Callable[[Callable[[_Config], None]], Callable[[], None]]:
     """Turn a function of a config into a command.
 
     The command takes `--config FILE`, any number of `a.b=value` overrides, and `--debug`. It exits with the status that
     `xmadapter.errors` gives to each error; a bug keeps Python's status 1 and its traceback.
+
+    Args:
+        config_type: What the file must hold.
+        dry_run: What `--dry-run` does instead; without it the command does not know that option.
     """
 
     def decorate(main: Callable[[_Config], None]) -> Callable[[], None]:
         def command() -> None:
             def run() -> None:
-                arguments = _parse(main)
-                main(load(config_type, arguments.config, arguments.override))
+                arguments = _parse(main, dry_run is not None)
+                config = load(config_type, arguments.config, arguments.override)
+                (dry_run if dry_run is not None and arguments.dry_run else main)(config)
 
             sys.exit(exit_status(run, "--debug" in sys.argv))
 
@@ -78,7 +85,7 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; see --help")
 
 
-def _parse(main: Callable[..., None]) -> argparse.Namespace:
+def _parse(main: Callable[..., None], can_be_tried: bool) -> argparse.Namespace:
     module = sys.modules[main.__module__]
     parser = _Parser(
         prog=f"python -m {getattr(module.__spec__, 'name', main.__module__)}",
@@ -86,6 +93,10 @@ def _parse(main: Callable[..., None]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", type=Path, help="YAML file")
+    if can_be_tried:
+        parser.add_argument(
+            "--dry-run", action="store_true", help="only say what would be run, and how long it would take"
+        )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     parser.add_argument("override", nargs="*", metavar="a.b=value", help="replace a value of the file")
     return parser.parse_args()

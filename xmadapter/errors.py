@@ -9,6 +9,7 @@
     │   ├── NonFiniteFeature            3   an encoder produced NaN, infinity or a zero norm
     │   ├── AllTrialsFailed             3   no trial of a sweep succeeded
     │   ├── TooManyFailed               3   more trials failed than a sweep allows
+    │   ├── NotBetter                   3   what was to be promoted is not shown to be better than what is there
     │   └── NotReproduced               3   a published figure that others found is not found here
     ├── IntegrityError                  4   bytes are not what the manifest or bundle says
     │   ├── StoreIncomplete             4   no manifest, or a shard is missing
@@ -34,6 +35,7 @@ __all__ = [
     "IntegrityError",
     "MissingExtra",
     "NonFiniteFeature",
+    "NotBetter",
     "NotReproduced",
     "ResourceError",
     "RetryLater",
@@ -102,6 +104,12 @@ class TooManyFailed(DataError):
     """More trials of a sweep failed than its config allows; it stopped early and keeps the others."""
 
     code = "too-many-failed"
+
+
+class NotBetter(DataError):
+    """A candidate is not shown to be better than the champion."""
+
+    code = "not-better"
 
 
 class NotReproduced(DataError):

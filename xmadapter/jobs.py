@@ -1,7 +1,8 @@
 """What pipelines and the CLI wrap, each one function: checking sources, final test, report, export."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +12,23 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from xmadapter.bundle import export_bundle
-from xmadapter.config import EvaluateConfig, ExportConfig, ReportConfig
+from xmadapter.config import EvaluateConfig, ExportConfig, ReportConfig, SweepConfig
 from xmadapter.data import BadImage, read_media
 from xmadapter.elsewhere import Elsewhere, check_elsewhere
 from xmadapter.errors import ConfigError, DataError, FingerprintMismatch, some
 from xmadapter.features import FeatureStore, TestSet, TuningData, base_classes, load_plan, open_features
 from xmadapter.final import FinalResult, predictions_table, run_final
+from xmadapter.forecast import forecast
 from xmadapter.ledger import Entry
 from xmadapter.records import final_entry
-from xmadapter.reports import Report, build_report, mlflow_steps, write_report
+from xmadapter.reports import Report, build_report, forecast_table, mlflow_steps, write_report
 from xmadapter.results import SweepFolder, open_sweep_folder
 from xmadapter.selection import choose, select_best
 from xmadapter.storage import write_durably
 from xmadapter.tracking import Tracker, tracking_uri
 from xmadapter.trial import TrialResult
 
-__all__ = ["WrittenReport", "check_sources", "evaluate_sweep", "export_choice", "report_sweep", "sync"]
+__all__ = ["WrittenReport", "check_sources", "evaluate_sweep", "export_choice", "report_sweep", "show_forecast", "sync"]
 
 
 def check_sources(store: FeatureStore) -> int:
@@ -57,6 +59,15 @@ def _digest(media: str) -> bytes | None:
         return hashlib.sha256(read_media(media)).digest()
     except BadImage:
         return None
+
+
+def show_forecast(configs: Sequence[SweepConfig]) -> None:
+    """Print what sweeps would run and how long it would take; nothing is recorded.
+
+    Raises:
+        EpisodeError: A class has too few images.
+    """
+    print(forecast_table(forecast(configs), slots=os.cpu_count() or 1), end="")  # noqa: T201  it is what was asked for
 
 
 def evaluate_sweep(config: EvaluateConfig) -> list[FinalResult]:

@@ -4,7 +4,9 @@ Experiment = data set, parent run = method, child run = trial. Parent metrics ha
 draws accuracy over shots. MLflow shows the metrics of a prefix in a section, sections in alphabetical order: accuracy comes first.
 """
 
+import json
 import subprocess
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -21,8 +23,8 @@ from xmadapter.trial import TrialResult
 __all__ = ["chosen_entry", "final_entry", "method_entry", "trial_entry"]
 
 
-def method_entry(study: Study, config: SweepConfig, manifest: FeatureManifest) -> Entry:
-    """Open the parent run of a method."""
+def method_entry(study: Study, config: SweepConfig, manifest: FeatureManifest, *, job: str | None = None) -> Entry:
+    """Open the parent run of a method; `job` is the submission id of the Ray job that runs it."""
     encoder = manifest.recipe.encoder
     tags = {
         "method": study.method.title,
@@ -35,6 +37,7 @@ def method_entry(study: Study, config: SweepConfig, manifest: FeatureManifest) -
         "config_hash": config.fingerprint,
         "git_commit": _git_commit(),
         "level": "method",
+        **({"ray_job": job} if job else {}),
     }
     params = {
         "features": config.features,
@@ -47,9 +50,25 @@ def method_entry(study: Study, config: SweepConfig, manifest: FeatureManifest) -
         "name": study.method.title,
         "tags": tags,
         "params": params,
+        "dataset": _dataset(config, manifest),
         "config": config.model_dump(mode="json"),
     }
     return Entry("method", study.parent, body)
+
+
+def _dataset(config: SweepConfig, manifest: FeatureManifest) -> dict[str, JsonValue]:
+    """Describe the data as MLflow lists it: the split is its digest, since two splits of the same images are two data sets."""
+    rows = {
+        split: sum(shard.rows // shard.views for shard in manifest.of(split))
+        for split in ("train", "validation", "test")
+    }
+    return {
+        "name": config.experiment[:500],
+        "digest": manifest.split_hash[:36],
+        "source_type": "xmadapter features",
+        "source": json.dumps({"uri": config.features, "manifest": manifest.plan_fingerprint}),
+        "profile": json.dumps({"classes": len(manifest.recipe.class_names), **rows}),
+    }
 
 
 def trial_entry(study: Study, number: int, trial: FinishedTrial, failure: str | None = None) -> Entry:
@@ -66,6 +85,8 @@ def trial_entry(study: Study, number: int, trial: FinishedTrial, failure: str | 
         "number": number,
         "drawn": dict(drawn),
         "name": f"{study.method.title} {study.shots}-shot #{number}",
+        "ended_ms": (ended := int(time.time() * 1000)),
+        "started_ms": ended - int(1000 * (result.seconds if result else 0)),
         "tags": tags,
         "params": {"shots": study.shots, **drawn},
         "metrics": {},

@@ -11,23 +11,32 @@
 import math
 import secrets
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 from pydantic import JsonValue
 
-from xmadapter.config import Frozen, GridConfig, MethodConfig, SearchConfig, SweepConfig, grid_points, load
+from xmadapter.config import (
+    Frozen,
+    GridConfig,
+    MethodConfig,
+    SearchConfig,
+    SweepConfig,
+    grid_points,
+    load,
+    with_parameters,
+)
 from xmadapter.errors import ConfigError
 from xmadapter.final import FinalResult
 from xmadapter.fingerprint import fingerprint
 from xmadapter.ledger import Entry, Ledger
 from xmadapter.sealed import seal, unseal
 from xmadapter.storage import local_path, make_folder, put_if_absent, write_durably
-from xmadapter.trial import TrialResult
+from xmadapter.trial import TrialConfig, TrialResult
 
-__all__ = ["FinishedTrial", "Study", "SweepFolder", "create_sweep_folder", "open_sweep_folder"]
+__all__ = ["FinishedTrial", "Study", "SweepFolder", "create_sweep_folder", "open_sweep_folder", "peek_sweep_folder"]
 
 
 class Study(Frozen):
@@ -65,6 +74,18 @@ class Study(Frozen):
             combinations = len(self.first_draws)
             return min(combinations, self.method.trials or combinations)
         return self.method.draws
+
+    def trial(self, drawn: Mapping[str, JsonValue], rungs: Sequence[tuple[int, float | None]] = ()) -> TrialConfig:
+        """Configure the trial of a draw; `rungs` as in `TrialConfig`."""
+        return TrialConfig(
+            method=self.method.title,
+            adapter=with_parameters(self.method.adapter, drawn),
+            solve=self.method.solve_grid,
+            shots=self.shots,
+            seeds=self.seeds,
+            take_all=self.take_all,
+            rungs=tuple(rungs),
+        )
 
 
 @dataclass(frozen=True)
@@ -223,6 +244,13 @@ def _warm_up(folder: SweepFolder) -> None:
     folder.append("warm", warm.sweep, {"draws": dict(draws)})
 
 
+def peek_sweep_folder(config: SweepConfig) -> SweepFolder:
+    """Look at the folder that a config names, which need not be there; nothing is written."""
+    path = local_path(config.output)
+    uid = _identity(path).uid if (path / "sweep.json").is_file() else "none"
+    return SweepFolder(path, config, uid)
+
+
 def open_sweep_folder(path: str) -> SweepFolder:
     """Open the folder of a sweep.
 
@@ -236,5 +264,8 @@ def open_sweep_folder(path: str) -> SweepFolder:
 
 
 def _open(path: Path) -> SweepFolder:
-    identity = unseal(_Identity, path / "sweep.json", advice="choose another output for a new sweep")
-    return SweepFolder(path, load(SweepConfig, path / "config.yaml"), identity.uid)
+    return SweepFolder(path, load(SweepConfig, path / "config.yaml"), _identity(path).uid)
+
+
+def _identity(path: Path) -> _Identity:
+    return unseal(_Identity, path / "sweep.json", advice="choose another output for a new sweep")

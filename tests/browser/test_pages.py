@@ -19,7 +19,7 @@ from xmadapter.jobs import WrittenReport, evaluate_sweep, report_sweep
 from xmadapter.records import chosen_entry, method_entry, trial_entry
 from xmadapter.results import FinishedTrial, create_sweep_folder
 from xmadapter.tracking import Tracker
-from xmadapter.trial import TrialConfig, TrialResult, run_trial
+from xmadapter.trial import TrialResult, run_trial
 
 CHROMIUM = shutil.which("chromium")
 METHODS = ("Zero-shot", "Tip-Adapter")
@@ -58,11 +58,7 @@ def written(folder: Path) -> WrittenReport:
     entries = [method_entry(study, config, store.manifest) for study in {s.parent: s for s in studies}.values()]
     results: list[TrialResult] = []
     for study in studies:
-        solve = study.method.solve_grid
-        trial = TrialConfig(
-            method=study.method.title, adapter=study.method.adapter, solve=solve, shots=study.shots, seeds=study.seeds
-        )
-        results.append(run_trial(data, trial))
+        results.append(run_trial(data, study.trial({})))
         entries.append(trial_entry(study, 0, FinishedTrial({}, results[-1])))
     entries.append(chosen_entry(results, studies))
     for entry in entries:

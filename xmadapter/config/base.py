@@ -42,3 +42,7 @@ class TrackingConfig(Frozen):
     uri: str | None = Field(
         default=None, description="MLflow address; empty means MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."
     )
+    required: bool = Field(
+        default=False,
+        description="Stop before the first trial where MLflow does not answer; else results wait in the ledger.",
+    )

@@ -1,5 +1,6 @@
 """connect: join or start Ray, once, quietly."""
 
+import json
 import logging
 import os
 import sys
@@ -11,7 +12,7 @@ import ray
 from xmadapter.config import ClusterConfig
 from xmadapter.errors import RetryLater
 
-__all__ = ["connect", "cores", "gpus"]
+__all__ = ["connect", "cores", "gpus", "submission_id"]
 
 
 def connect(cluster: ClusterConfig) -> None:
@@ -66,3 +67,9 @@ def cores() -> int:
 def gpus() -> int:
     """GPUs of the cluster as it is now."""
     return int(ray.cluster_resources().get("GPU", 0))
+
+
+def submission_id() -> str | None:
+    """Id of the `ray job submit` that this process is the driver of; None where there is none."""
+    config = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    return config.get("metadata", {}).get("job_submission_id")

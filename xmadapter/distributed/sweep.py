@@ -13,7 +13,7 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
-from xmadapter.distributed.connect import connect, cores
+from xmadapter.distributed.connect import connect, cores, submission_id
 from xmadapter.distributed.search import StudySearch
 from xmadapter.distributed.trial_actor import METRIC, TrialActor, ended
 from xmadapter.distributed.view import SweepView
@@ -88,7 +88,7 @@ class _Sweep:
         known = {entry.uid for entry in self.folder.ledger.entries("method")}
         for study in {study.parent: study for study in self.studies}.values():
             if study.parent not in known:
-                self.tracker.record(method_entry(study, self.folder.config, self.store.manifest))
+                self.tracker.record(method_entry(study, self.folder.config, self.store.manifest, job=submission_id()))
 
     def close(self) -> SweepSummary:
         """Choose, deliver, and say what was done."""

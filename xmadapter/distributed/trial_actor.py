@@ -9,10 +9,9 @@ from typing import Any
 import ray
 from ray import tune
 
-from xmadapter.config import with_parameters
 from xmadapter.features import TuningData
 from xmadapter.results import FinishedTrial, Study
-from xmadapter.trial import Pruned, TrialConfig, TrialResult, run_trial
+from xmadapter.trial import Pruned, TrialResult, run_trial
 
 __all__ = ["METRIC", "TrialActor", "ended"]
 
@@ -41,17 +40,8 @@ class TrialActor(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Run the trial. A failure is a result with a reason: it must cost neither the process nor the sweep."""
         study = self._studies[self._trial["study"]]
-        config = TrialConfig(
-            method=study.method.title,
-            adapter=with_parameters(study.method.adapter, self._trial["drawn"]),
-            solve=study.method.solve_grid,
-            shots=study.shots,
-            seeds=study.seeds,
-            take_all=study.take_all,
-            rungs=self._trial["rungs"],
-        )
         try:
-            result = run_trial(self._data(study), config)
+            result = run_trial(self._data(study), study.trial(self._trial["drawn"], self._trial["rungs"]))
         except Pruned as pruned:
             return {METRIC: 0.0, "stopped": list(pruned.rungs.items()), "done": True}
         except Exception as error:  # whatever a method can raise on a drawn configuration

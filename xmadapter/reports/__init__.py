@@ -6,6 +6,7 @@ Neither matplotlib nor jinja2 is imported before `write_report` is called.
 from xmadapter.reports.benchmark import BenchmarkEntry
 from xmadapter.reports.benchmark_page import write_benchmark
 from xmadapter.reports.facts import mlflow_steps
+from xmadapter.reports.forecast import forecast_table
 from xmadapter.reports.report import Report, build_report
 from xmadapter.reports.tables import comparison, summary_table
 from xmadapter.reports.writing import write_report
@@ -15,6 +16,7 @@ __all__ = [
     "Report",
     "build_report",
     "comparison",
+    "forecast_table",
     "mlflow_steps",
     "summary_table",
     "write_benchmark",

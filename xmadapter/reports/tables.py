@@ -1,16 +1,13 @@
 """Comparison tables: as a plain Arrow table, and as text for the terminal."""
 
-import io
 from collections.abc import Sequence
 
 import pyarrow as pa
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from xmadapter.final import FinalResult
 from xmadapter.reports.grid import Grid, make_grid
+from xmadapter.reports.terminal import TERMINAL_COLUMNS, plain, plain_table
 from xmadapter.reports.wording import count_of, half_width, listed, percent, shots_title, visible
 
 __all__ = ["COMPARISON_SCHEMA", "comparison", "setting_line", "summary_table", "accuracy_cell"]
@@ -43,7 +40,6 @@ COMPARISON_SCHEMA = pa.schema(
 """Accuracies are shares in [0, 1]. `test_low` and `test_high` bound the mean over seeds for other shots, `bootstrap_low` and
 `bootstrap_high` for other test images (empty in means over data sets); the Wilson pair bounds one seed."""
 
-_TERMINAL_COLUMNS = 100
 _NAME_COLUMNS, _CELL_COLUMNS = 24, 13
 
 
@@ -113,7 +109,7 @@ def summary_table(finals: Sequence[FinalResult]) -> str:
         ConfigError: The results were not measured in the same way.
     """
     grid = make_grid(finals)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+    table = plain_table()
     table.add_column("method", overflow="fold")
     for shots in grid.shots:
         table.add_column(shots_title(shots), justify="right", no_wrap=True)
@@ -121,17 +117,8 @@ def summary_table(finals: Sequence[FinalResult]) -> str:
         # Text, not str: a str is read as markup, and a method may be called "[red]".
         cells = [_terminal_cell(grid.at(method, shots)) for shots in grid.shots]
         table.add_row(Text(visible(method)), *map(Text, cells))
-    console = Console(
-        file=io.StringIO(),
-        width=max(_TERMINAL_COLUMNS, _NAME_COLUMNS + _CELL_COLUMNS * len(grid.shots)),
-        color_system=None,
-        force_terminal=False,
-        legacy_windows=False,
-    )
-    with console.capture() as capture:
-        console.print(table)
-    lines = [_meaning(grid), setting_line(grid), "", *capture.get().splitlines()]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    width = max(TERMINAL_COLUMNS, _NAME_COLUMNS + _CELL_COLUMNS * len(grid.shots))
+    return f"{_meaning(grid)}\n{setting_line(grid)}\n\n{plain(table, width)}"
 
 
 def _terminal_cell(final: FinalResult | None) -> str:
