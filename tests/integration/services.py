@@ -46,13 +46,16 @@ def use(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
 
 @contextmanager
 def server(answer: Callable[[BaseHTTPRequestHandler, bytes], tuple[int, dict[str, str], bytes]]) -> Iterator[str]:
-    """Serve whatever `answer` says to a request and its body: status, headers, body."""
+    """Serve whatever `answer` says to a request and its body: status, headers, body; status 0 hangs up without a reply."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def handle_any(self) -> None:
             status, headers, body = answer(self, self.rfile.read(int(self.headers.get("content-length") or 0)))
+            if not status:
+                self.close_connection = True
+                return
             self.send_response(status)
             for name, value in ({"content-length": str(len(body))} | headers).items():
                 self.send_header(name, value)

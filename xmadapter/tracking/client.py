@@ -22,8 +22,8 @@ def tracking_uri(config: TrackingConfig) -> str:
 
 def make_client(uri: str) -> "MlflowClient":
     """Make a client; nothing is asked of the server yet. Importing it takes seconds, the first time."""
-    # A dead server must be noticed in seconds: the client's default is to retry for minutes.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    # The client would retry for minutes, and so that a run whose reply was lost is made twice: the tracker retries itself.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Tracker"]
 
 _DELIVERED = ("method", "trial", "chosen", "final", "artifact")
-_RETRY_S = 2.0
+_RETRY_S = (0.1, 4.0)
+"""Wait after the first failure, and at most; it doubles between them."""
 _PATIENCE_S = 15.0
-"""How long a server may be away when everything else is done: one that restarts comes back, one that is down does not."""
+"""How long nothing may be delivered once everything else is done: a server that restarts comes back, one that is down does not."""
 _LONGEST_TAG, _LONGEST_PARAM = 5000, 6000
 """What MLflow stores; longer text is cut."""
 
@@ -62,6 +63,7 @@ class Tracker:
         self._queue: queue.Queue[tuple[Entry, bool] | None] = queue.Queue()
         self._pending = 0
         self._failure: str | None = None
+        self._delivered_at = 0.0
         if config.required:
             self._ask()
         delivered = set()
@@ -103,10 +105,12 @@ class Tracker:
             TrackingError: Entries remain. Nothing is lost: they are in the ledger, and `xmadapter sync` sends them.
         """
         self._queue.put(None)
-        now = time.monotonic()
-        deadline, patience = now + timeout_s, now + min(timeout_s, _PATIENCE_S)
-        while self._thread.is_alive() and time.monotonic() < (deadline if self._failure is None else patience):
+        closed = now = time.monotonic()
+        while self._thread.is_alive() and now < closed + timeout_s:
+            if self._failure is not None and now > max(closed, self._delivered_at) + _PATIENCE_S:
+                break
             self._thread.join(timeout=0.1)
+            now = time.monotonic()
         self._stop.set()
         if self._pending:
             raise TrackingError(
@@ -117,6 +121,7 @@ class Tracker:
     def _deliver_all(self) -> None:
         while (item := self._queue.get()) is not None:
             entry, sent_before = item
+            pause = _RETRY_S[0]
             while not self._stop.is_set():
                 try:
                     run = self._deliver(entry, sent_before)
@@ -124,9 +129,10 @@ class Tracker:
                     self._failure, sent_before = reason(error), True
                     if is_refusal(error):
                         return
-                    self._stop.wait(_RETRY_S)
+                    self._stop.wait(pause)
+                    pause = min(2 * pause, _RETRY_S[1])
                 else:
-                    self._failure = None
+                    self._failure, self._delivered_at = None, time.monotonic()
                     receipt = {"to": self._destination, "run": run, "experiment": self._experiment_id()}
                     self._ledger.append(Entry("delivered", _key(entry), receipt))
                     self._pending -= 1
