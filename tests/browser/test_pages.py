@@ -13,13 +13,9 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.factories import make_store
+from tests.sweeps import sweep_here
 from xmadapter.config import EvaluateConfig, ReportConfig, SweepConfig
-from xmadapter.features import open_features
 from xmadapter.jobs import WrittenReport, evaluate_sweep, report_sweep
-from xmadapter.records import chosen_entry, method_entry, trial_entry
-from xmadapter.results import FinishedTrial, create_sweep_folder
-from xmadapter.tracking import Tracker
-from xmadapter.trial import TrialResult, run_trial
 
 CHROMIUM = shutil.which("chromium")
 METHODS = ("Zero-shot", "Tip-Adapter")
@@ -51,19 +47,7 @@ def written(folder: Path) -> WrittenReport:
             "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
         }
     )
-    sweep, store = create_sweep_folder(config), open_features(config.features)
-    data = store.tuning(config.protocol)
-    tracker = Tracker(config.tracking, config.experiment, sweep.ledger)
-    studies = sweep.studies(store.manifest.plan_fingerprint)
-    entries = [method_entry(study, config, store.manifest) for study in {s.parent: s for s in studies}.values()]
-    results: list[TrialResult] = []
-    for study in studies:
-        results.append(run_trial(data, study.trial({})))
-        entries.append(trial_entry(study, 0, FinishedTrial({}, results[-1])))
-    entries.append(chosen_entry(results, studies))
-    for entry in entries:
-        tracker.record(entry)
-    tracker.close(timeout_s=120)
+    sweep_here(config)
     evaluate_sweep(EvaluateConfig(sweep=config.output))
     return report_sweep(ReportConfig(sweep=config.output, output=str(folder / "report")))
 
