@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -218,6 +219,8 @@ def _choices(folder: SweepFolder) -> tuple[FeatureStore, list[TrialResult]]:
 
 
 def _report(folder: SweepFolder, store: FeatureStore, finals: list[FinalResult], trials: list[TrialResult]) -> Report:
+    ended = [entry.body for entry in folder.ledger.entries("trial") if entry.body["result"] is None]
+    failures = Counter(str(body["tags"]["failure"]) for body in ended if "failure" in body["tags"])
     return build_report(
         finals,
         trials,
@@ -225,7 +228,8 @@ def _report(folder: SweepFolder, store: FeatureStore, finals: list[FinalResult],
         manifest=store.manifest,
         config_fingerprint=folder.config.fingerprint,
         looks=folder.looks,
-        failed=sum(1 for entry in folder.ledger.entries("trial") if entry.body["result"] is None),
+        failures=failures.most_common(),
+        stopped=len(ended) - failures.total(),
         tracking_uri=tracking_uri(folder.config.tracking),
         experiment_id=_experiment_id(folder),
     )

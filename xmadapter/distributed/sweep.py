@@ -13,6 +13,7 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial
 
+from xmadapter.config import ClusterConfig
 from xmadapter.distributed.connect import connect, cores, submission_id
 from xmadapter.distributed.search import StudySearch
 from xmadapter.distributed.trial_actor import METRIC, TrialActor, ended
@@ -171,10 +172,7 @@ def run_sweeps(pairs: Sequence[tuple[FeatureStore, SweepFolder]]) -> list[SweepS
     sweeps = [_Sweep(store, folder) for store, folder in pairs]
     features: dict[str, ray.ObjectRef[TuningData]] = {}
     for sweep in sweeps:
-        data = sweep.read()
-        if sweep.left:
-            connect(sweeps[0].folder.config.cluster)
-            features |= dict.fromkeys([study.uid for study in sweep.studies], ray.put(data))
+        features |= _handed_out(sweep, sweeps[0].folder.config.cluster)
     for sweep in sweeps:
         sweep.announce()
     _tune(sweeps, features)
@@ -187,6 +185,15 @@ def run_sweeps(pairs: Sequence[tuple[FeatureStore, SweepFolder]]) -> list[SweepS
     if errors:
         raise errors[0]
     return summaries
+
+
+def _handed_out(sweep: _Sweep, cluster: ClusterConfig) -> "dict[str, ray.ObjectRef[TuningData]]":
+    """Put the features of a sweep into the object store, for all of its studies; the driver keeps no copy."""
+    data = sweep.read()
+    if not sweep.left:
+        return {}
+    connect(cluster)
+    return dict.fromkeys([study.uid for study in sweep.studies], ray.put(data))
 
 
 def _tune(sweeps: Sequence[_Sweep], features: "dict[str, ray.ObjectRef[TuningData]]") -> None:

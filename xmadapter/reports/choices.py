@@ -10,7 +10,7 @@ from xmadapter.final import FinalResult
 from xmadapter.reports.grid import Grid
 from xmadapter.trial import TrialResult
 
-__all__ = ["Chosen", "Cost", "chosen_rows", "class_rows", "cost_rows"]
+__all__ = ["Chosen", "Cost", "chosen_rows", "class_rows", "cost_rows", "flat"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def chosen_rows(grid: Grid, trials: Sequence[TrialResult]) -> list[Chosen]:
         adapters = [trial.adapter for trial in trials if trial.method == method]
         shown = _departures([*adapters, *(final.choice.adapter for final in finals)])
         for final in finals:
-            values = _flat(final.choice.adapter.model_dump(mode="json"))
+            values = flat(final.choice.adapter.model_dump(mode="json"))
             drawn = {name: values[name] for name in shown if name in values}
             row = (method, _pairs(drawn), _pairs(final.choice.solved))
             rows[row] = (*rows.get(row, ()), final.choice.shots)
@@ -101,13 +101,14 @@ def _departures(adapters: Iterable[AdapterConfig]) -> list[str]:
     """Name the fields in which any of the configs departs from its defaults, in order of definition."""
     names: dict[str, None] = {}
     for adapter in adapters:
-        defaults = _flat(type(adapter).model_validate({}).model_dump(mode="json"))
-        values = _flat(adapter.model_dump(mode="json"))
+        defaults = flat(type(adapter).model_validate({}).model_dump(mode="json"))
+        values = flat(adapter.model_dump(mode="json"))
         names |= dict.fromkeys(name for name, value in values.items() if value != defaults.get(name))
     return list(names)
 
 
-def _flat(values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+def flat(values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Flatten nested fields to dotted names, one level deep."""
     flat: dict[str, JsonValue] = {}
     for name, value in values.items():
         flat |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}

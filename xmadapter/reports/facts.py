@@ -13,7 +13,19 @@ from xmadapter.reports.report import Report
 from xmadapter.reports.tables import accuracy_cell
 from xmadapter.reports.wording import count_of, listed, percent, shots_title, visible
 
-__all__ = ["Fact", "headline", "interval_notes", "looks_sentence", "mlflow_steps", "provenance", "skips", "summary"]
+__all__ = [
+    "Fact",
+    "IMPORTANCE_NOTE",
+    "failures",
+    "headline",
+    "importance_lines",
+    "interval_notes",
+    "looks_sentence",
+    "mlflow_steps",
+    "provenance",
+    "skips",
+    "summary",
+]
 
 _PROTOCOLS: Mapping[SelectionProtocol, str] = {
     "fewshot-val": "hyperparameters are chosen on min(shots, 4) validation images per class, drawn anew for each seed, "
@@ -23,6 +35,10 @@ _PROTOCOLS: Mapping[SelectionProtocol, str] = {
     "oracle": "hyperparameters are chosen on the test split itself, to reproduce published numbers that were; they are too high",
 }
 _MOST_SKIPS = 50
+IMPORTANCE_NOTE = (
+    "How far each searched hyperparameter sets the best quarter of a method's trials apart (PED-ANOVA, as Optuna computes it); "
+    "trials count by their rank among those of the same shot count. Of few trials this is a hint, not a finding."
+)
 
 
 class Fact(NamedTuple):
@@ -54,7 +70,7 @@ def summary(report: Report) -> str:
         f"Under the protocol {grid.protocol}, {_PROTOCOLS[grid.protocol]}; {_test_labels(grid)}. "
         f"Every number is a mean over {count_of(len(grid.seeds), 'seed')} ({listed(grid.seeds)}); "
         f"a seed decides which training images are the shots. {count_of(len(report.trials), 'trial')} finished, "
-        f"{report.failed:,} failed."
+        f"{f'{report.stopped:,} were stopped early, ' if report.stopped else ''}{report.failed:,} failed."
     )
 
 
@@ -103,6 +119,22 @@ def _other_images(final: FinalResult) -> str:
     wilson, bootstrap = final.wilson[0], final.bootstrap
     first = f"{percent(bootstrap.low)} to {percent(bootstrap.high)} %, and " if bootstrap else ""
     return f"{first}{percent(wilson.low)} to {percent(wilson.high)} % for seed {final.choice.seeds[0]}"
+
+
+def failures(report: Report) -> list[str]:
+    """List why trials failed, the commonest reason first; of many, the first."""
+    lines = [f"{count_of(count, 'trial')}: {visible(reason[:300])}" for reason, count in report.failures[:_MOST_SKIPS]]
+    rest = len(report.failures) - _MOST_SKIPS
+    return [*lines, f"and {rest:,} more reasons, in the ledger"] if rest > 0 else lines
+
+
+def importance_lines(report: Report) -> list[str]:
+    """Say method by method which hyperparameters mattered."""
+    return [
+        f"{visible(one.method)} ({count_of(one.trials, 'trial')}): "
+        + listed(f"{visible(name)} {percent(share)} %" for name, share in one.shares.items())
+        for one in report.importances
+    ]
 
 
 def provenance(report: Report) -> list[Fact]:

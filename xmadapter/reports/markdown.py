@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from xmadapter.final import FinalResult
+from xmadapter.reports import facts
 from xmadapter.reports.elsewhere import elsewhere_tables, short_classes
 from xmadapter.reports.facts import headline, interval_notes, looks_sentence, mlflow_steps, provenance, skips, summary
 from xmadapter.reports.grid import Grid
@@ -40,6 +41,12 @@ def render_markdown(report: Report) -> str:
         *(["## Differences in percent points", paired_markdown(report.pairs)] if report.pairs else []),
         "## Where methods lose to the linear probe",
         _bullets(losses(grid, report.pairs)),
+        *(
+            ["## Which hyperparameters mattered", facts.IMPORTANCE_NOTE, _bullets(facts.importance_lines(report))]
+            if report.importances
+            else []
+        ),
+        *(["## Why trials failed", _bullets(facts.failures(report))] if report.failures else []),
         "## How to read the intervals",
         _bullets(interval_notes(report)),
         "## Provenance",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from xmadapter.errors import FingerprintMismatch
 from xmadapter.features import FeatureManifest, base_classes
@@ -10,6 +11,9 @@ from xmadapter.final import FinalResult
 from xmadapter.reports.grid import Grid, make_grid
 from xmadapter.reports.paired import Paired, compare
 from xmadapter.trial import TrialResult
+
+if TYPE_CHECKING:
+    from xmadapter.reports.importance import Importance
 
 __all__ = ["Report", "build_report"]
 
@@ -25,7 +29,8 @@ class Report:
         manifest: Of the features that everything was run on.
         config_fingerprint: Of the sweep's resolved config.
         looks: How often the test split was looked at in this sweep.
-        failed: Number of trials that failed.
+        failures: Reasons of failed trials and how often each, the commonest first.
+        stopped: Number of trials that were stopped early.
         tracking_uri: Address of MLflow.
         experiment_id: Of the MLflow experiment; None while nothing was delivered.
     """
@@ -36,9 +41,22 @@ class Report:
     manifest: FeatureManifest
     config_fingerprint: str
     looks: int
-    failed: int
+    failures: tuple[tuple[str, int], ...]
+    stopped: int
     tracking_uri: str
     experiment_id: str | None
+
+    @property
+    def failed(self) -> int:
+        """Number of trials that failed."""
+        return sum(count for _, count in self.failures)
+
+    @cached_property
+    def importances(self) -> "tuple[Importance, ...]":
+        """Which hyperparameters mattered."""
+        from xmadapter.reports.importance import importances  # brings Optuna, which tables do without
+
+        return tuple(importances(self.trials))
 
     @cached_property
     def pairs(self) -> tuple[Paired, ...]:
@@ -54,7 +72,8 @@ def build_report(  # noqa: PLR0913  one argument per fact; the caller has each i
     manifest: FeatureManifest,
     config_fingerprint: str,
     looks: int,
-    failed: int,
+    failures: Sequence[tuple[str, int]],
+    stopped: int,
     tracking_uri: str,
     experiment_id: str | None,
 ) -> Report:
@@ -72,4 +91,15 @@ def build_report(  # noqa: PLR0913  one argument per fact; the caller has each i
             f"the results have {', '.join(map(str, sorted(found)))} classes, the features {classes}; nothing was written; "
             "report with the features that were swept"
         )
-    return Report(title, grid, tuple(trials), manifest, config_fingerprint, looks, failed, tracking_uri, experiment_id)
+    return Report(
+        title,
+        grid,
+        tuple(trials),
+        manifest,
+        config_fingerprint,
+        looks,
+        tuple(failures),
+        stopped,
+        tracking_uri,
+        experiment_id,
+    )

@@ -39,13 +39,18 @@ def write_report(report: Report, output: str) -> Path:
 
 def _render(report: Report) -> dict[str, bytes]:
     try:
-        # Here, not above: tables must work, and start fast, where nobody draws.
-        from xmadapter.reports.page import render_page
-        from xmadapter.reports.plots import plot_accuracy, plot_cost
+        return _contents(report)
     except ModuleNotFoundError as error:
         raise MissingExtra(
             f"a report needs {error.name}, which is not installed; nothing was written; pip install 'xmadapter[reports]'"
         ) from error
+
+
+def _contents(report: Report) -> dict[str, bytes]:
+    # Here, not above: tables must work, and start fast, where nobody draws.
+    from xmadapter.reports.page import render_page
+    from xmadapter.reports.plots import plot_accuracy, plot_cost
+
     title = report.title
     accuracy, cost = plot_accuracy(report.grid, title=title), plot_cost(report.grid, title=title)
     page = render_page(report, accuracy_png=accuracy, cost_png=cost)

@@ -133,15 +133,17 @@ def make_report(
     skipped: Sequence[Skipped] = (),
     looks: int = 1,
     tracking_uri: str = "sqlite:///mlflow.db",
+    trials: Sequence[TrialResult] | None = None,
 ) -> Report:
     return build_report(
         finals,
-        [final.choice for final in finals],
+        [final.choice for final in finals] if trials is None else trials,
         title=title,
         manifest=make_manifest(class_names=class_names, skipped=skipped),
         config_fingerprint="34" * 32,
         looks=looks,
-        failed=2,
+        failures=(("Diverged: loss [inf]", 2),),
+        stopped=0,
         tracking_uri=tracking_uri,
         experiment_id="1",
     )
