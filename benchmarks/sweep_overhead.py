@@ -27,7 +27,7 @@ from xmadapter.results import SweepFolder, create_sweep_folder
 from xmadapter.tracking import Tracker
 from xmadapter.trial import TrialConfig, TrialResult, run_trial
 
-METHOD = '[{"adapter": {"kind": "tip-f", "fit": {"epochs": 10}}, "trials": 125}]'
+METHOD = '[{"adapter": {"kind": "tip-f"}, "trials": 125}]'
 BY_DEFAULT = 12
 
 _data: TuningData

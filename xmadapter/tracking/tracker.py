@@ -31,6 +31,8 @@ __all__ = ["Tracker"]
 _DELIVERED = ("method", "trial", "chosen", "final", "artifact")
 _RETRY_S = (0.1, 4.0)
 """Wait after the first failure, and at most; it doubles between them."""
+_REST = 15
+"""While trials run, delivery rests so many times as long as it worked: it shares their cores, and they come first."""
 _PATIENCE_S = 15.0
 """How long nothing may be delivered once everything else is done: a server that restarts comes back, one that is down does not."""
 _LONGEST_TAG, _LONGEST_PARAM = 5000, 6000
@@ -76,7 +78,7 @@ class Tracker:
         for entry in ledger.entries():
             if entry.kind in _DELIVERED and _key(entry) not in delivered:
                 self._enqueue(entry, sent_before=True)  # by a tracker that ended before it knew
-        self._stop = threading.Event()
+        self._stop, self._hurry = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._deliver_all, daemon=True, name="tracker")
         self._thread.start()
 
@@ -105,6 +107,7 @@ class Tracker:
             TrackingError: Entries remain. Nothing is lost: they are in the ledger, and `xmadapter sync` sends them.
         """
         self._queue.put(None)
+        self._hurry.set()
         closed = now = time.monotonic()
         while self._thread.is_alive() and now < closed + timeout_s:
             if self._failure is not None and now > max(closed, self._delivered_at) + _PATIENCE_S:
@@ -121,7 +124,7 @@ class Tracker:
     def _deliver_all(self) -> None:
         while (item := self._queue.get()) is not None:
             entry, sent_before = item
-            pause = _RETRY_S[0]
+            pause, begun = _RETRY_S[0], time.monotonic()
             while not self._stop.is_set():
                 try:
                     run = self._deliver(entry, sent_before)
@@ -136,6 +139,7 @@ class Tracker:
                     receipt = {"to": self._destination, "run": run, "experiment": self._experiment_id()}
                     self._ledger.append(Entry("delivered", _key(entry), receipt))
                     self._pending -= 1
+                    self._hurry.wait(_REST * (self._delivered_at - begun))
                     break
 
     def _deliver(self, entry: Entry, sent_before: bool) -> str | None:

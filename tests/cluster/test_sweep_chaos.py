@@ -1,0 +1,175 @@
+"""Sweeps whose trials raise, run out of memory or lose their process: the others find what they find in a quiet sweep.
+
+Only processes that the tests began are ended: workers of the Ray that this process started, by pid.
+"""
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+
+from tests.factories import make_encode_plan, make_samples, make_store
+from xmadapter.config import SweepConfig
+from xmadapter.distributed import sweep
+from xmadapter.distributed.sweep import SweepSummary, run_sweep
+from xmadapter.distributed.trial_actor import TrialActor
+from xmadapter.features import FeatureStore
+from xmadapter.results import FinishedTrial, SweepFolder, create_sweep_folder
+
+pytestmark = [
+    pytest.mark.timeout(300),  # processes that start anew import torch, on a machine that may be busy
+    # Ray 2.60 warns itself of its own settings, and leaves sockets to the collector.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
+]
+
+SEED = int(os.environ.get("CHAOS_SEED", "1"))
+TIP_F = {"kind": "tip-f", "fit": {"epochs": 200}}
+SOUND = [{"adapter": {"kind": "tip"}}, {"adapter": TIP_F, "trials": 4}]
+FAULTY = [{"adapter": TIP_F, "trials": 2, "name": name} for name in ("raises", "hungry", "dies", "dies once")]
+Found = dict[tuple[str, int, int], tuple[Any, ...]]
+
+
+class FaultyActor(TrialActor):
+    """Fails as the name of a method says."""
+
+    def step(self) -> dict[str, Any]:
+        marker = Path(os.environ["FAULTY_MARKER"])
+        match self._studies[self._trial["study"]].method.title:
+            case "raises":
+                raise ValueError("made up")
+            case "hungry":
+                raise MemoryError
+            case "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "dies once" if not (once := marker.with_suffix(f".{self._trial['number']}")).exists():
+                once.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().step()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    return make_store(tmp_path_factory.mktemp("store") / "features", make_encode_plan(make_samples(per_class=16)))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], None]]:
+    """Start a Ray with so many slots, in place of the one before."""
+    os.environ["FAULTY_MARKER"] = str(tmp_path_factory.mktemp("marker") / "died")
+
+    def start(slots: int) -> None:
+        ray.shutdown()
+        ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+    yield start
+    ray.shutdown()
+    del os.environ["FAULTY_MARKER"]
+
+
+def make_folder(store: FeatureStore, output: Path, methods: list[Any]) -> SweepFolder:
+    values = {
+        "features": store.root,
+        "output": str(output),
+        "experiment": output.name,
+        "methods": methods,
+        "shots": [2, 4],
+        "seeds": [1, 2],
+        "max_failed_fraction": 1.0,
+        "tracking": {"uri": f"sqlite:///{output.parent}/mlflow.db"},
+    }
+    return create_sweep_folder(SweepConfig.model_validate(values))
+
+
+def found(folder: SweepFolder) -> Found:
+    """What each successful trial drew and found; seconds left out."""
+    shots = {study.uid: (study.method.title, study.shots) for study in folder.studies(_plan(folder))}
+    return {
+        (*shots[uid], number): _without_seconds(trial)
+        for uid, trials in folder.trials().items()
+        for number, trial in trials.items()
+        if trial.result is not None
+    }
+
+
+def _without_seconds(trial: FinishedTrial) -> tuple[Any, ...]:
+    assert trial.result is not None
+    return trial.drawn, trial.result.model_copy(update={"seconds": 0, "latency_us": 0})
+
+
+def _plan(folder: SweepFolder) -> str:
+    from xmadapter.features import open_features
+
+    return open_features(folder.config.features).manifest.plan_fingerprint
+
+
+@pytest.fixture(scope="module")
+def quiet(store: FeatureStore, tmp_path_factory: pytest.TempPathFactory, cluster: Callable[[int], None]) -> Found:
+    """One slot, nothing goes wrong."""
+    cluster(1)
+    folder = make_folder(store, tmp_path_factory.mktemp("quiet") / "sweep", SOUND)
+    run_sweep(store, folder)
+    assert len(found(folder)) == 2 * (1 + 4)
+    return found(folder)
+
+
+def kill_workers(count: int, stop: threading.Event, killed: list[int]) -> None:
+    """Kill workers that run a trial, at random moments."""
+    print(f"seed {SEED}")
+    rng = random.Random(SEED)
+    me = psutil.Process()
+    while len(killed) < count and not stop.wait(rng.uniform(0.2, 1.0)):
+        busy = [process for process in me.children(recursive=True) if "TrialActor.train" in " ".join(process.cmdline())]
+        if busy:
+            victim = rng.choice(busy)
+            victim.send_signal(signal.SIGKILL)
+            killed.append(victim.pid)
+            stop.wait(2)  # its successor imports torch first
+
+
+def test_four_slots_and_killed_workers_change_no_result(
+    store: FeatureStore, tmp_path: Path, cluster: Callable[[int], None], quiet: Found
+):
+    cluster(4)
+    folder, stop, killed = make_folder(store, tmp_path / "sweep", SOUND), threading.Event(), []
+    killer = threading.Thread(target=kill_workers, args=(2, stop, killed))
+    killer.start()
+    try:
+        summary = run_sweep(store, folder)
+    finally:
+        stop.set()
+        killer.join()
+    assert len(killed) == 2
+    assert summary.failures == []
+    assert found(folder) == quiet
+
+
+def test_trials_that_fail_leave_the_others_bit_for_bit_as_they_are(
+    store: FeatureStore, tmp_path: Path, cluster: Callable[[int], None], quiet: Found, monkeypatch: pytest.MonkeyPatch
+):
+    cluster(2)
+    monkeypatch.setattr(sweep, "TrialActor", FaultyActor)
+    folder = make_folder(store, tmp_path / "sweep", [*SOUND, *FAULTY])
+    summary = _run(store, folder)
+    results = found(folder)
+    assert {key: value for key, value in results.items() if key[0] in ("Tip-Adapter", "Tip-Adapter-F")} == quiet
+    assert {key[:2] for key in results} - {key[:2] for key in quiet} == {("dies once", 2), ("dies once", 4)}
+    reasons = dict(summary.failures)
+    assert sum(reasons.values()) == 3 * 2 * 2
+    assert reasons["ValueError: made up"] == 4
+    assert reasons["MemoryError: "] == 4
+    assert sum(count for reason, count in reasons.items() if reason.startswith("the process was lost")) == 4
+
+
+def _run(store: FeatureStore, folder: SweepFolder) -> SweepSummary:
+    begun = time.monotonic()
+    summary = run_sweep(store, folder)
+    print(f"{summary.finished} trials, {time.monotonic() - begun:.0f} s")
+    return summary
