@@ -26,9 +26,8 @@ from xmadapter.features import FeatureSet, TextBank, TuningData, open_features
 from xmadapter.results import create_sweep_folder
 
 SLOTS, CLASSES, VIEWS, DIM = 4, 50, 11, 512
-METHODS = json.dumps(
-    [{"adapter": {"kind": "tip-f"}, "trials": 12}, {"adapter": {"kind": "linear-probe"}, "trials": 12}]
-)
+FEW = {"epochs": 5}
+METHODS = json.dumps([{"adapter": {"kind": kind, "fit": FEW}, "trials": 12} for kind in ("tip-f", "linear-probe")])
 
 
 def main() -> None:
@@ -54,7 +53,7 @@ def _one(megabytes: float) -> None:
             f"output={scratch}/sweep",
             f"tracking.uri=sqlite:///{scratch}/mlflow.db",
             f"methods={METHODS}",
-            "shots=[8, 16]",
+            "shots=[2, 4]",
         ]
         config = load(SweepConfig, Path("pipelines/configs/demo/sweep.yaml"), overrides)
         sweep.run_sweep(_Store(config.features, per_class), create_sweep_folder(config))  # type: ignore[arg-type]
@@ -69,7 +68,7 @@ def _watch(seen: list[float]) -> None:
         processes = [me]
         for process in psutil.process_iter(["name", "cmdline", "ppid"]):
             title = " ".join(process.info["cmdline"] or [])
-            if title.startswith("ray::") and "TrialActor" in title and _mine(process):
+            if title.startswith("ray::_Inner") and _mine(process):  # as Tune calls every trainable
                 processes.append(process)
         busy = [process for process in processes[1:] if ".train" in " ".join(process.cmdline())]
         if len(busy) == SLOTS:

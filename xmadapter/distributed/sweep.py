@@ -226,7 +226,7 @@ def _run_tuner(trainable: Any, search: StudySearch, trials: int, record: _Record
     os.environ.setdefault("TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "3600")
     # Tune keeps one trial pending by default, and gives it the actor that was just freed: a second actor would never start.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * max(1, cores()))
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost process is in the ledger, with its reason
     with tempfile.TemporaryDirectory(prefix="xmadapter-tune-") as scratch:
         tune.Tuner(
             trainable,
