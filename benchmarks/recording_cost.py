@@ -2,7 +2,7 @@
 
 python -m benchmarks.recording_cost      after `make demo`, whose features it sweeps
 
-Runs the demo's sweep in turns, each after a warm-up: with the ledger alone, with an `mlflow server` on this machine (which takes
+Sweeps 120 trials of the demo in turns, after a warm-up: with the ledger alone, with an `mlflow server` on this machine (which takes
 its share of the same cores), with the sqlite database in the driver, and with an address where nobody listens. Prints the seconds
 from the first trials to the last, and what delivering the rest takes afterwards.
 """
@@ -28,6 +28,7 @@ from xmadapter.results import create_sweep_folder
 from xmadapter.tracking import Tracker
 
 ROUNDS = 3
+METHODS = '[{"adapter": {"kind": "tip-f"}, "trials": 24}]'
 
 
 def main() -> None:
@@ -54,8 +55,8 @@ def main() -> None:
 
 
 def _sweep(scratch: str, name: str, uri: str, finished: list) -> tuple[float, float]:
-    """Run the demo's sweep; the seconds between first and last trials, and those after."""
-    overrides = [f"output={scratch}/{name}", f"tracking.uri={uri}", f"experiment={name}"]
+    """Sweep; the seconds between first and last trials, and those after."""
+    overrides = [f"output={scratch}/{name}", f"tracking.uri={uri}", f"experiment={name}", f"methods={METHODS}"]
     config = load(SweepConfig, Path("pipelines/configs/demo/sweep.yaml"), overrides)
     connect(config.cluster)
     finished.clear()

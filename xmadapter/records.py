@@ -51,6 +51,7 @@ def method_entry(study: Study, config: SweepConfig, manifest: FeatureManifest, *
         "tags": tags,
         "params": params,
         "dataset": _dataset(config, manifest),
+        "searched": list(study.method.search_space),
         "config": config.model_dump(mode="json"),
     }
     return Entry("method", study.parent, body)

@@ -5,6 +5,7 @@ is not idempotent, since a lost reply does not mean a lost run; so each run carr
 anything is sent a second time.
 """
 
+import math
 import queue
 import tempfile
 import threading
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import JsonValue
+from tqdm import tqdm
 
 from xmadapter.config import TrackingConfig
 from xmadapter.errors import TrackingError
 from xmadapter.fingerprint import fingerprint
 from xmadapter.ledger import Entry, Ledger
 from xmadapter.tracking.client import is_refusal, make_client, make_experiment, masked, reason, tracking_uri
+from xmadapter.tracking.views import trials_address, trials_key, trials_view, view_tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -100,8 +103,8 @@ class Tracker:
         self._pending += 1
         self._queue.put((entry, sent_before))
 
-    def close(self, *, timeout_s: float = 60.0) -> None:
-        """Wait until everything is delivered, or no progress is made, then stop.
+    def close(self, *, timeout_s: float = math.inf) -> None:
+        """Wait until everything is delivered, or nothing is any more, then stop; shows how far it is.
 
         Raises:
             TrackingError: Entries remain. Nothing is lost: they are in the ledger, and `xmadapter sync` sends them.
@@ -109,11 +112,13 @@ class Tracker:
         self._queue.put(None)
         self._hurry.set()
         closed = now = time.monotonic()
-        while self._thread.is_alive() and now < closed + timeout_s:
-            if self._failure is not None and now > max(closed, self._delivered_at) + _PATIENCE_S:
-                break
-            self._thread.join(timeout=0.1)
-            now = time.monotonic()
+        with tqdm(total=self._pending, desc="delivering to MLflow", unit="record", delay=2, disable=None) as bar:
+            while self._thread.is_alive() and now < closed + timeout_s:
+                if self._failure is not None and now > max(closed, self._delivered_at) + _PATIENCE_S:
+                    break
+                self._thread.join(timeout=0.1)
+                bar.update(bar.total - self._pending - bar.n)
+                now = time.monotonic()
         self._stop.set()
         if self._pending:
             raise TrackingError(
@@ -148,6 +153,9 @@ class Tracker:
             case "method":
                 run = self._run(client, entry, sent_before, {})
                 _log_dataset(client, run, body["dataset"])
+                view = view_tag(trials_key(entry.uid))
+                client.set_experiment_tag(self._experiment_id(), view, trials_view(run, body["searched"]))
+                client.set_tag(run, "mlflow.note.content", self._link(entry.uid))
                 _log_text(client, run, "sweep.yaml", yaml.safe_dump(body["config"], sort_keys=False))
                 return run
             case "trial":
@@ -160,7 +168,7 @@ class Tracker:
                     rows = [row for step, metrics in by_step.items() for row in _metrics(metrics, step=int(step))]
                     client.log_batch(run, metrics=rows)
                     if note := body.get("notes", {}).get(parent):
-                        client.set_tag(run, "mlflow.note.content", note)
+                        client.set_tag(run, "mlflow.note.content", f"{note}\n\n{self._link(parent)}")
                     client.set_terminated(run, "FINISHED")
             case "artifact":
                 for parent in body["parents"]:
@@ -198,6 +206,9 @@ class Tracker:
         client.log_batch(run, metrics=metrics, params=params)
         self._runs[entry.uid] = run
         return run
+
+    def _link(self, parent: str) -> str:
+        return f"[Trials and their hyperparameters]({trials_address(self._experiment_id(), parent)})"
 
     def _search(self, client: "MlflowClient", uid: str) -> str | None:
         found = client.search_runs([self._experiment_id()], f"tags.trial_uid = '{uid}'", max_results=1)
