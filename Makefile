@@ -23,7 +23,7 @@ lint: .venv/.ready
 
 test-all: .venv/.ready
 	$(BIN)/python -m pytest -n auto --dist loadfile $(TESTS) tests/integration
-	$(BIN)/python -m pytest tests/cluster tests/browser
+	$(BIN)/python -m pytest -n auto --dist loadfile tests/cluster tests/browser
 
 .venv/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip' || { echo "error[no-venv]: $(PYTHON) lacks ensurepip; install python3-venv"; exit 2; }

@@ -18,7 +18,7 @@ from xmadapter.config import EvaluateConfig, ReportConfig, SweepConfig
 from xmadapter.jobs import WrittenReport, evaluate_sweep, report_sweep
 
 CHROMIUM = shutil.which("chromium")
-METHODS = ("Zero-shot", "Tip-Adapter")
+METHODS = ("Zero-shot", "Tip-Adapter", "Tip-Adapter-F")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: install Debian's chromium"),
     pytest.mark.timeout(300),
@@ -41,7 +41,11 @@ def written(folder: Path) -> WrittenReport:
             "features": str(folder / "features"),
             "output": str(folder / "sweep"),
             "experiment": "made-up",
-            "methods": [{"adapter": {"kind": "zero-shot"}}, {"adapter": {"kind": "tip"}}],
+            "methods": [
+                {"adapter": {"kind": "zero-shot"}},
+                {"adapter": {"kind": "tip"}},
+                {"adapter": {"kind": "tip-f", "fit": {"epochs": 2}}, "trials": 6},
+            ],
             "shots": [1, 2],
             "seeds": [1, 2],
             "tracking": {"uri": f"sqlite:///{folder}/mlflow.db"},
@@ -107,6 +111,34 @@ def test_the_comparison_page_draws_accuracy_over_shots_for_every_method(
         expect(page.get_by_role("heading", name=metric)).to_be_visible(timeout=60_000)
     for method in METHODS:
         expect(page.get_by_text(f"{method} (accuracy/test)").first).to_be_visible(timeout=60_000)
+
+
+def test_the_list_of_experiments_says_what_the_runs_are(browser: Browser, server: str):
+    page = browser.new_page(viewport={"width": 1500, "height": 950})
+    page.goto(f"{server}/#/experiments")
+    expect(page.get_by_role("link", name="made-up", exact=True)).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("a parent run is a method").first).to_be_visible(timeout=60_000)
+
+
+def test_the_table_of_methods_has_accuracy_interval_and_cost(browser: Browser, server: str):
+    page = browser.new_page(viewport={"width": 1900, "height": 950})
+    page.goto(f"{server}/#/experiments/1/runs?viewStateShareKey=methods&workflowType=machine_learning")
+    for column in ("accuracy/test", "interval/test_low", "interval/test_high", "accuracy/validation"):
+        expect(page.get_by_role("columnheader", name=column).first).to_be_visible(timeout=60_000)
+    for method in METHODS:
+        expect(page.get_by_role("link", name=method, exact=True)).to_be_visible(timeout=60_000)
+
+
+def test_the_page_of_a_method_leads_to_its_trials_with_their_hyperparameters(browser: Browser, server: str):
+    page = browser.new_page(viewport={"width": 1500, "height": 950})
+    page.goto(f"{server}/#/experiments/1/runs?viewStateShareKey=methods&workflowType=machine_learning")
+    page.get_by_role("link", name="Tip-Adapter-F", exact=True).click(timeout=60_000)
+    link = page.get_by_role("link", name="Trials and their hyperparameters")
+    expect(link).to_be_visible(timeout=60_000)
+    page.goto(f"{server}/#{str(link.get_attribute('href')).partition('#')[2]}")
+    expect(page.get_by_text("Parallel Coordinates").first).to_be_visible(timeout=60_000)
+    for axis in ("sharpness", "cache_weight"):
+        expect(page.locator("svg").get_by_text(axis).first).to_be_visible(timeout=60_000)
 
 
 def test_the_report_opens_without_a_network_and_shows_its_table_and_pictures(browser: Browser, written: WrittenReport):

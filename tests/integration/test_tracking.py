@@ -120,7 +120,9 @@ def test_sixty_trials_arrive_once_though_replies_are_lost_and_the_server_is_kill
     assert longest < 5
 
 
-def test_a_run_says_where_it_comes_from_and_when_it_ran(mlflow_server: MlflowServer, tmp_path: Path):
+def test_a_run_says_where_it_comes_from_and_when_it_ran(
+    mlflow_server: MlflowServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     from mlflow import MlflowClient
 
     sweep = Sweep(tmp_path, mlflow_server.address, experiment="lineage")
@@ -131,6 +133,7 @@ def test_a_run_says_where_it_comes_from_and_when_it_ran(mlflow_server: MlflowSer
     for entry in (sweep.trial(0), stopped, failed, sweep.end()):
         tracker.record(entry)
     tracker.close()
+    assert capsys.readouterr().out == ""  # MLflow would print two lines a run
     client = MlflowClient(mlflow_server.address)
     runs = children(mlflow_server, "lineage")
     assert [run.info.status for run in runs] == ["FINISHED", "KILLED", "FAILED"]

@@ -28,6 +28,7 @@ def make_client(uri: str) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # Each retry of a dead server would run into the progress bar; `close` says once what remains.
     logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -67,7 +67,7 @@ def trials_view(parent_run: str, searched: Sequence[str]) -> str:
         "metricSectionId": _SECTION,
         "deleted": False,
         "isGenerated": False,
-        "showAllRuns": False,
+        "showAllRuns": True,
         "selectedParams": params,
         "selectedMetrics": ["accuracy/selection"],
     }
@@ -78,7 +78,9 @@ def trials_view(parent_run: str, searched: Sequence[str]) -> str:
             "orderByAsc": False,
             "selectedColumns": ["metrics.`accuracy/selection`", *(f"params.`{name}`" for name in params)],
             "isAccordionReordered": True,
-            "compareRunSections": [{"uuid": _SECTION, "name": "search", "display": True, "isReordered": True}],
+            "compareRunSections": [
+                {"uuid": _SECTION, "name": "search", "display": True, "isReordered": True, "columns": 1}
+            ],
             "compareRunCharts": [parallel],
         }
     )
