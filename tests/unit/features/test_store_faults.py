@@ -115,4 +115,4 @@ def test_wall_time_is_read_for_the_age_of_orphans_and_the_time_stamps_of_runs_al
         for path in SOURCES.rglob("*.py")
         if re.search(r"\btime\.time\(|datetime\.now\(|\butcnow\(", path.read_text())
     }
-    assert readers == {"storage/folders.py", "encoders/embedded.py", "tracking.py", "records.py"}
+    assert readers == {"storage/folders.py", "encoders/embedded.py", "tracking/tracker.py", "records.py"}
