@@ -84,7 +84,7 @@ class _Draw:
     outcome: FinishedTrial | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Draws:
     """One study: what it has drawn, and what it waits to be told until the round is over.
 
