@@ -56,7 +56,7 @@ def _one(megabytes: float) -> None:
             "shots=[2, 4]",
         ]
         config = load(SweepConfig, Path("pipelines/configs/demo/sweep.yaml"), overrides)
-        sweep.run_sweep(_Store(config.features, per_class), create_sweep_folder(config))  # type: ignore[arg-type]
+        sweep.run_sweep(_Store(config.features, per_class), create_sweep_folder(config))
     print(float(np.median(seen)))
 
 

@@ -9,11 +9,11 @@ from xmadapter.config import SweepConfig
 from xmadapter.distributed.sweep import run_sweep
 from xmadapter.entry import entry_point
 from xmadapter.features import open_features
-from xmadapter.jobs import show_forecast
+from xmadapter.jobs import forecast_sweeps
 from xmadapter.results import create_sweep_folder
 
 
-@entry_point(SweepConfig, dry_run=lambda config: show_forecast([config]))
+@entry_point(SweepConfig, dry_run=lambda config: print(forecast_sweeps([config]), end=""))
 def main(config: SweepConfig) -> None:
     """Run the trials that are missing; choose by validation."""
     store = open_features(config.features)

@@ -169,6 +169,7 @@ def sync(sweep: str) -> None:
 def promote(sweep: str, bundle: str) -> None:
     """Register a bundle in MLflow, as champion of its data set and backbone if it is better than the present one."""
     from xmadapter.promotion import promote as promoted
+    from xmadapter.reports.wording import points
 
     done = promoted(sweep, bundle)
     if done.before == done.version:
@@ -176,8 +177,8 @@ def promote(sweep: str, bundle: str) -> None:
     elif done.difference is None:
         click.echo(f"{bundle} is {done.model} v{done.version}, the first champion")
     else:
-        gain = 100 * done.difference.estimate
-        click.echo(f"{bundle} is {done.model} v{done.version}, the champion: {gain:+.1f} points over v{done.before}")
+        gain = points(done.difference.estimate)
+        click.echo(f"{bundle} is {done.model} v{done.version}, the champion: {gain} points over v{done.before}")
 
 
 def main() -> None:

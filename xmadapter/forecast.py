@@ -1,14 +1,15 @@
 """forecast: what a sweep would run, and how long it would take, before it starts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from tqdm import tqdm
 
 from xmadapter.config import MethodConfig, SweepConfig
-from xmadapter.errors import StoreIncomplete
-from xmadapter.features import FeatureStore, open_features
+from xmadapter.errors import ConfigError, StoreIncomplete, XMAdapterError
+from xmadapter.features import TuningData, open_features
 from xmadapter.results import Study, peek_sweep_folder
 from xmadapter.trial import run_trial
 
@@ -49,40 +50,51 @@ def forecast(configs: Sequence[SweepConfig]) -> list[Forecast]:
 
     Raises:
         EpisodeError: A class has too few images.
+        ConfigError: A method fails as it is configured.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as many as a trial has in a sweep
+    total = sum(len(config.methods) for config in configs)
     try:
-        methods = [(config, method) for config in configs for method in config.methods]
-        return [_forecast(*one) for one in tqdm(methods, desc="two trials of each", unit="method", disable=None)]
+        with tqdm(total=total, desc="two trials of each", unit="method", disable=None) as bar:
+            return [row for config in configs for row in _forecast(config, bar)]
     finally:
         torch.set_num_threads(threads)
 
 
-def _forecast(config: SweepConfig, method: MethodConfig) -> Forecast:
+def _forecast(config: SweepConfig, bar: "tqdm[NoReturn]") -> Iterator[Forecast]:
     try:
         store = open_features(config.features)
     except StoreIncomplete:
         store = None
+    data = store.tuning(config.protocol, config.classes) if store else None
     folder = peek_sweep_folder(config)
     earlier = folder.trials()
-    studies = {
-        study.shots: study
-        for study in folder.studies(store.manifest.plan_fingerprint if store else "")
-        if study.method == method
-    }
-    left = {shots: len(set(range(s.draws)) - earlier.get(s.uid, {}).keys()) for shots, s in studies.items()}
-    finished = sum(study.draws for study in studies.values()) - sum(left.values())
-    wanted = [study for study in studies.values() if left[study.shots]]
-    return Forecast(config.experiment, method, left, finished, _seconds(store, config, wanted) if store else {})
+    studies = folder.studies(store.manifest.plan_fingerprint if store else "")
+    for method in config.methods:
+        own = [study for study in studies if study.method == method]
+        left = {study.shots: study.left(earlier.get(study.uid, {})) for study in own}
+        finished = sum(study.draws for study in own) - sum(left.values())
+        wanted = [study for study in own if left[study.shots]]
+        yield Forecast(config.experiment, method, left, finished, _seconds(data, wanted) if data and wanted else {})
+        bar.update()
 
 
-def _seconds(store: FeatureStore, config: SweepConfig, studies: Sequence[Study]) -> dict[int, float]:
+def _seconds(data: TuningData, studies: Sequence[Study]) -> dict[int, float]:
     """Time a trial at the fewest and at the most shots; a straight line between them."""
-    if not studies:
-        return {}
-    data = store.tuning(config.protocol, config.classes)
     ends = [min(studies, key=lambda study: study.shots), max(studies, key=lambda study: study.shots)]
-    low, high = (run_trial(data, study.trial(study.method.as_configured or {})).seconds for study in ends)
+    low, high = (_time(data, study) for study in ends)
     width = max(1, ends[1].shots - ends[0].shots)
     return {study.shots: low + (high - low) * (study.shots - ends[0].shots) / width for study in studies}
+
+
+def _time(data: TuningData, study: Study) -> float:
+    try:
+        return run_trial(data, study.trial(study.method.as_configured or {})).seconds
+    except XMAdapterError:
+        raise
+    except Exception as error:  # whatever a method can raise, as in a sweep
+        raise ConfigError(
+            f"{study.method.title} at {study.shots} shots fails as it is configured: {type(error).__name__}: {error}; nothing was "
+            "recorded; correct the method, or leave it out"
+        ) from error

@@ -29,7 +29,15 @@ from xmadapter.storage import write_durably
 from xmadapter.tracking import Tracker, tracking_uri
 from xmadapter.trial import TrialResult
 
-__all__ = ["WrittenReport", "check_sources", "evaluate_sweep", "export_choice", "report_sweep", "show_forecast", "sync"]
+__all__ = [
+    "WrittenReport",
+    "check_sources",
+    "evaluate_sweep",
+    "export_choice",
+    "forecast_sweeps",
+    "report_sweep",
+    "sync",
+]
 
 
 def check_sources(store: FeatureStore) -> int:
@@ -62,13 +70,14 @@ def _digest(media: str) -> bytes | None:
         return None
 
 
-def show_forecast(configs: Sequence[SweepConfig]) -> None:
-    """Print what sweeps would run and how long it would take; nothing is recorded.
+def forecast_sweeps(configs: Sequence[SweepConfig]) -> str:
+    """Say what sweeps would run and how long it would take on this machine; nothing is recorded.
 
     Raises:
         EpisodeError: A class has too few images.
+        ConfigError: A method fails as it is configured.
     """
-    print(forecast_table(forecast(configs), slots=os.cpu_count() or 1), end="")  # noqa: T201  it is what was asked for
+    return forecast_table(forecast(configs), slots=os.cpu_count() or 1)
 
 
 def evaluate_sweep(config: EvaluateConfig) -> list[FinalResult]:

@@ -14,6 +14,8 @@ from xmadapter.bundle import BundleCard, load_bundle
 from xmadapter.errors import ConfigError, FingerprintMismatch, NotBetter
 from xmadapter.evaluation import Interval, image_interval
 from xmadapter.features import open_features
+from xmadapter.records import encoder_name
+from xmadapter.reports.wording import bounds, points
 from xmadapter.results import SweepFolder, open_sweep_folder
 from xmadapter.storage import local_path
 from xmadapter.tracking import Champion, Registry
@@ -58,8 +60,9 @@ def promote(sweep: str, bundle: str) -> Promotion:
     """
     folder, card = open_sweep_folder(sweep), load_bundle(bundle).card
     predictions = _predictions(folder, card, sweep)
-    encoder = getattr(card.encoder, "model", None) or card.encoder.kind
-    with Registry(folder.config.tracking, _model_name(folder.config.experiment, encoder)) as registry:
+    with Registry(
+        folder.config.tracking, _model_name(folder.config.experiment, encoder_name(card.encoder))
+    ) as registry:
         champion = registry.champion()
         if champion and champion.tags.get("bundle_sha256") == card.tensors_sha256:
             return Promotion(registry.name, champion.version, champion.version, None)
@@ -75,7 +78,7 @@ def promote(sweep: str, bundle: str) -> Promotion:
             tags = _tags(card)
             note = _note(card, champion, difference)
             uid = _parent(folder, card)
-            version = registry.crown(folder.config.experiment, uid, Path(scratch), tags, note)
+            version = registry.register_champion(folder.config.experiment, uid, Path(scratch), tags, note)
         return Promotion(registry.name, version, champion.version if champion else None, difference)
 
 
@@ -88,7 +91,8 @@ def _predictions(folder: SweepFolder, card: BundleCard, sweep: str) -> pa.Table:
         raise ConfigError(
             f"{sweep} has no final test of {card.method} at {card.shots} shots; run pipelines.evaluate first"
         )
-    if card.seed not in finals[0].choice.seeds or card.plan_fingerprint != _plan(folder):
+    # A card quotes the test of its own choice alone, so that another interval means another choice.
+    if card.plan_fingerprint != _plan(folder) or card.test != finals[0].interval:
         raise ConfigError(f"the bundle was not exported from {sweep}; nothing was promoted; export it from there")
     own = [("method", "==", card.method), ("shots", "==", card.shots), ("seed", "==", card.seed)]
     return pq.read_table(folder.path / _PREDICTIONS, filters=own).sort_by("sample_id")
@@ -139,7 +143,7 @@ def _note(card: BundleCard, champion: Champion | None, difference: Interval | No
 
 
 def _points(difference: Interval) -> str:
-    return f"{100 * difference.estimate:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+    return f"{points(difference.estimate)} points ({bounds(difference)})"
 
 
 def _model_name(experiment: str, encoder: str) -> str:

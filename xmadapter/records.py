@@ -13,23 +13,23 @@ from datetime import UTC, datetime
 
 from pydantic import JsonValue
 
-from xmadapter.config import Frozen, SweepConfig
+from xmadapter.config import EncoderSpec, Frozen, SweepConfig
 from xmadapter.features import FeatureManifest
 from xmadapter.final import FinalResult
 from xmadapter.ledger import Entry
 from xmadapter.results import FinishedTrial, Study
 from xmadapter.trial import TrialResult
 
-__all__ = ["chosen_entry", "final_entry", "method_entry", "trial_entry"]
+__all__ = ["chosen_entry", "encoder_name", "final_entry", "method_entry", "trial_entry"]
 
 
 def method_entry(study: Study, config: SweepConfig, manifest: FeatureManifest, *, job: str | None = None) -> Entry:
     """Open the parent run of a method; `job` is the submission id of the Ray job that runs it."""
     encoder = manifest.recipe.encoder
-    tags = {
+    tags: dict[str, JsonValue] = {
         "method": study.method.title,
         "dataset": config.experiment,
-        "encoder": getattr(encoder, "model", None) or encoder.kind,
+        "encoder": encoder_name(encoder),
         "encoder_fingerprint": encoder.fingerprint,
         "protocol": config.protocol,
         "split_hash": manifest.split_hash,
@@ -55,6 +55,11 @@ def method_entry(study: Study, config: SweepConfig, manifest: FeatureManifest, *
         "config": config.model_dump(mode="json"),
     }
     return Entry("method", study.parent, body)
+
+
+def encoder_name(encoder: EncoderSpec) -> str:
+    """Name a backbone: the open_clip model, or the kind where it has no models."""
+    return getattr(encoder, "model", None) or encoder.kind
 
 
 def _dataset(config: SweepConfig, manifest: FeatureManifest) -> dict[str, JsonValue]:

@@ -11,7 +11,7 @@
 import math
 import secrets
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,6 +74,10 @@ class Study(Frozen):
             combinations = len(self.first_draws)
             return min(combinations, self.method.trials or combinations)
         return self.method.draws
+
+    def left(self, finished: Container[int]) -> int:
+        """Number of trials that are not among the finished ones."""
+        return sum(number not in finished for number in range(self.draws))
 
     def trial(self, drawn: Mapping[str, JsonValue], rungs: Sequence[tuple[int, float | None]] = ()) -> TrialConfig:
         """Configure the trial of a draw; `rungs` as in `TrialConfig`."""

@@ -1,11 +1,6 @@
 """What a person sees: the MLflow comparison and the report, in a headless Chromium."""
 
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.factories import make_store
+from tests.integration.tracking_server import MlflowServer
 from tests.sweeps import sweep_here
 from xmadapter.config import EvaluateConfig, ReportConfig, SweepConfig
 from xmadapter.jobs import WrittenReport, evaluate_sweep, report_sweep
@@ -58,35 +54,10 @@ def written(folder: Path) -> WrittenReport:
 
 @pytest.fixture(scope="module")
 def server(folder: Path, written: WrittenReport) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    process = subprocess.Popen(
-        [*command, "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_for(address)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def wait_for(address: str) -> None:
-    deadline = time.monotonic() + 90
-    while True:
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=5):
-                return
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
+    service = MlflowServer(folder)
+    service.start()
+    yield service.address
+    service.kill()
 
 
 @pytest.fixture(scope="module")

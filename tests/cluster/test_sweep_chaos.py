@@ -70,9 +70,9 @@ def make_folder(store: FeatureStore, output: Path, methods: list[Any]) -> SweepF
     return create_sweep_folder(SweepConfig.model_validate(values))
 
 
-def found(folder: SweepFolder) -> Found:
+def found(store: FeatureStore, folder: SweepFolder) -> Found:
     """What each successful trial drew and found; seconds left out."""
-    shots = {study.uid: (study.method.title, study.shots) for study in folder.studies(_plan(folder))}
+    shots = {study.uid: (study.method.title, study.shots) for study in folder.studies(store.manifest.plan_fingerprint)}
     return {
         (*shots[uid], number): _without_seconds(trial)
         for uid, trials in folder.trials().items()
@@ -86,20 +86,14 @@ def _without_seconds(trial: FinishedTrial) -> tuple[Any, ...]:
     return trial.drawn, trial.result.model_copy(update={"seconds": 0, "latency_us": 0})
 
 
-def _plan(folder: SweepFolder) -> str:
-    from xmadapter.features import open_features
-
-    return open_features(folder.config.features).manifest.plan_fingerprint
-
-
 @pytest.fixture(scope="module")
 def quiet(store: FeatureStore, tmp_path_factory: pytest.TempPathFactory, cluster: Callable[[int], None]) -> Found:
     """One slot, nothing goes wrong."""
     cluster(1)
     folder = make_folder(store, tmp_path_factory.mktemp("quiet") / "sweep", SOUND)
     run_sweep(store, folder)
-    assert len(found(folder)) == 2 * (1 + 4)
-    return found(folder)
+    assert len(found(store, folder)) == 2 * (1 + 4)
+    return found(store, folder)
 
 
 def kill_workers(count: int, stop: threading.Event, killed: list[int]) -> None:
@@ -130,7 +124,7 @@ def test_four_slots_and_killed_workers_change_no_result(
         killer.join()
     assert len(killed) == 2
     assert summary.failures == []
-    assert found(folder) == quiet
+    assert found(store, folder) == quiet
 
 
 def test_trials_that_fail_leave_the_others_bit_for_bit_as_they_are(
@@ -140,7 +134,7 @@ def test_trials_that_fail_leave_the_others_bit_for_bit_as_they_are(
     monkeypatch.setattr(sweep, "TrialActor", FaultyActor)
     folder = make_folder(store, tmp_path / "sweep", [*SOUND, *FAULTY])
     summary = _run(store, folder)
-    results = found(folder)
+    results = found(store, folder)
     assert {key: value for key, value in results.items() if key[0] in ("Tip-Adapter", "Tip-Adapter-F")} == quiet
     assert {key[:2] for key in results} - {key[:2] for key in quiet} == {("dies once", 2), ("dies once", 4)}
     reasons = dict(summary.failures)

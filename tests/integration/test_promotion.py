@@ -1,5 +1,6 @@
 """Who is champion is decided by a paired test, and by nothing else."""
 
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ from click.testing import CliRunner
 
 from tests.factories import make_encode_plan, make_samples, make_store
 from tests.sweeps import sweep_here
+from xmadapter.bundle import load_bundle
 from xmadapter.cli import cli
 from xmadapter.config import EvaluateConfig, ExportConfig, SweepConfig
 from xmadapter.errors import ConfigError, FingerprintMismatch, NotBetter, TrackingError
 from xmadapter.jobs import evaluate_sweep, export_choice
 from xmadapter.promotion import promote
 from xmadapter.results import SweepFolder
+from xmadapter.sealed import seal
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -88,7 +91,7 @@ def test_only_what_is_shown_to_be_better_takes_the_place_of_the_champion(desk: D
     first = promote(sweep, zero_shot)
     assert (first.model, first.version, first.before, first.difference) == ("pets- small tiny", 1, None, None)
     assert promote(sweep, zero_shot).version == 1  # the same bundle again
-    with pytest.raises(NotBetter, match=r"not shown to be better than pets- small tiny v1: \+0.0 points"):
+    with pytest.raises(NotBetter, match=r"not shown to be better than pets- small tiny v1: 0.0 points"):
         promote(sweep, tip)
     assert list(versions(desk)) == [1]
     predict(desk, "Tip-Adapter", 1.0)
@@ -123,6 +126,25 @@ def test_a_champion_of_another_split_is_not_compared(desk: Desk, tmp_path: Path)
         promote(str(other.sweep.path), str(other.bundles["Zero-shot"]))
     with pytest.raises(ConfigError, match="not exported from"):
         promote(str(desk.sweep.path), str(other.bundles["Zero-shot"]))
+
+
+def test_a_champion_whose_files_are_gone_keeps_its_place(desk: Desk, tmp_path: Path):
+    make_store(tmp_path / "features")
+    other = make_desk(tmp_path, tmp_path / "mlflow.db")
+    promote(str(other.sweep.path), str(other.bundles["Zero-shot"]))
+    for folder in (tmp_path / "mlartifacts").rglob("model-*"):
+        shutil.rmtree(folder)
+    with pytest.raises(TrackingError, match="the champion is as it was"):
+        promote(str(other.sweep.path), str(other.bundles["Tip-Adapter"]))
+
+
+def test_a_bundle_that_was_not_tested_as_it_is_is_refused(desk: Desk, tmp_path: Path):
+    card = load_bundle(str(desk.bundles["Tip-Adapter"])).card
+    untested = tmp_path / "untested"
+    shutil.copytree(desk.bundles["Tip-Adapter"], untested)
+    (untested / "bundle.json").write_bytes(seal(card.model_copy(update={"test": None})))
+    with pytest.raises(ConfigError, match="not exported from"):
+        promote(str(desk.sweep.path), str(untested))
 
 
 def test_without_mlflow_nothing_changes_and_the_line_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch):

@@ -79,6 +79,13 @@ def test_the_table_names_the_space_and_the_sum_of_core_seconds():
     assert "solves" in text
 
 
+def test_a_method_that_fails_as_it_is_configured_is_named_in_one_line(tmp_path: Path):
+    make_store(tmp_path / "features")
+    broken = {"adapter": {"kind": "tip", "cache_weight": 1e39}, "solve": {}, "name": "too heavy"}
+    with pytest.raises(ConfigError, match="too heavy at 1 shots fails as it is configured: Diverged"):
+        forecast([make_config(tmp_path, methods=[broken])])
+
+
 def test_a_grid_has_as_many_trials_as_combinations(tmp_path: Path):
     make_store(tmp_path / "features")
     config = make_config(tmp_path, search={"sampler": {"kind": "grid", "points": 2}}, shots=[2])

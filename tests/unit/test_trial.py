@@ -27,7 +27,7 @@ from xmadapter.errors import EpisodeError, StoreIncomplete
 from xmadapter.evaluation import accuracy
 from xmadapter.features import FeatureSet, TextBank, TuningData
 from xmadapter.training import Diverged, EpochMetrics, fold_episodes, pool, solve, solve_held_out
-from xmadapter.trial import Pruned, TrialConfig, fit_adapter, refit, run_trial
+from xmadapter.trial import TrialConfig, fit_adapter, refit, run_trial
 
 EVERY = [*ONE_OF_EACH, XMAdapterConfig(fit=FEW, text_width=4, ratio="dynamic", train_keys=False)]
 every = pytest.mark.parametrize("adapter", EVERY, ids=lambda config: config.kind)
@@ -275,28 +275,3 @@ def test_nothing_is_short_where_every_class_has_enough():
     assert run_trial(DATA, config).model_copy(update={"seconds": 0, "latency_us": 0, "take_all": False}) == run_trial(
         DATA, make_trial(TipConfig())
     ).model_copy(update={"seconds": 0, "latency_us": 0})
-
-
-def trained_for(epochs: int, rungs: tuple[tuple[int, float | None], ...]) -> TrialConfig:
-    config = make_trial(LinearProbeConfig(fit=FitConfig(epochs=epochs)))
-    return config.model_copy(update={"rungs": rungs})
-
-
-def test_a_rung_is_the_validation_accuracy_of_a_training_of_that_length_so_far():
-    seen: list[int] = []
-    result = run_trial(DATA, trained_for(6, ((2, None), (5, 0.0))), on_epoch=lambda metrics: seen.append(metrics.epoch))
-    assert list(result.rungs) == [2, 5]
-    assert all(0 <= value <= 1 for value in result.rungs.values())
-    assert seen[:6] == [1, 2, 3, 4, 5, 6]
-    alone = run_trial(DATA, trained_for(6, ()))
-    assert (alone.validation, alone.rungs) == (result.validation, {})
-
-
-def test_a_missed_rung_stops_the_training_and_says_what_was_reached():
-    seen: list[int] = []
-    with pytest.raises(Pruned, match="stopped after epoch 3") as stopped:
-        run_trial(
-            DATA, trained_for(6, ((2, None), (3, 1.1), (5, None))), on_epoch=lambda metrics: seen.append(metrics.epoch)
-        )
-    assert list(stopped.value.rungs) == [2, 3]
-    assert seen == [1, 2, 3]

@@ -65,7 +65,7 @@ class _Sweep:
 
     @property
     def left(self) -> int:
-        planned = sum(len(set(range(study.draws)) - self.earlier[study.uid].keys()) for study in self.studies)
+        planned = sum(study.left(self.earlier[study.uid]) for study in self.studies)
         return planned - self.finished
 
     @property

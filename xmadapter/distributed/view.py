@@ -17,6 +17,8 @@ from xmadapter.results import FinishedTrial, Study
 
 __all__ = ["SweepView"]
 
+_LOG_EVERY_S = 5.0
+
 
 class SweepView:
     """Trials done, running and failed, the time left, and the best so far: a live table on a terminal, one line in a log.
@@ -51,7 +53,8 @@ class SweepView:
         if self._console.is_terminal:
             self._live.start()
         else:
-            self._bar = tqdm(total=self._progress.tasks[0].total, unit="trial", desc="sweeping", smoothing=0.05)
+            total = self._progress.tasks[0].total
+            self._bar = tqdm(total=total, unit="trial", desc="sweeping", smoothing=0.05, mininterval=_LOG_EVERY_S)
         return self
 
     def __exit__(

@@ -60,17 +60,17 @@ class Registry:
 
         client = make_client(self._uri)
         try:
-            version = client.get_model_version_by_alias(self.name, _ALIAS)
-            files = client.download_artifacts(str(version.run_id), _folder_of(version.tags), self._scratch.name)
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None  # no such model, or no such alias
-            raise self._unreachable(error) from error
-        except OSError as error:
+            found = client.search_registered_models(f"name = '{self.name}'")
+            number = found[0].aliases.get(_ALIAS) if found else None
+            if number is None:
+                return None
+            version = client.get_model_version(self.name, number)
+            files = client.download_artifacts(str(version.run_id), version.tags["folder"], self._scratch.name)
+        except (MlflowException, OSError) as error:  # no champion to compare with is no reason to take its place
             raise self._unreachable(error) from error
         return Champion(int(version.version), dict(version.tags), Path(files))
 
-    def crown(self, experiment: str, trial_uid: str, folder: Path, tags: dict[str, str], note: str) -> int:
+    def register_champion(self, experiment: str, trial_uid: str, folder: Path, tags: dict[str, str], note: str) -> int:
         """Register a folder of files as the next version and hand it the alias; returns its number.
 
         Args:
@@ -114,7 +114,3 @@ class Registry:
         return TrackingError(
             f"MLflow at {masked(self._uri)} did not answer ({reason(error)}); the champion is as it was; try again when it is back"
         )
-
-
-def _folder_of(tags: dict[str, str]) -> str:
-    return tags.get("folder", _FOLDER)

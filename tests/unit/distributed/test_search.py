@@ -9,7 +9,8 @@ import optuna
 import pytest
 from ray.tune.search import Searcher
 
-from xmadapter.config import MethodConfig, SearchConfig, TipFConfig
+from tests.factories import make_result
+from xmadapter.config import MethodConfig, SearchConfig
 from xmadapter.distributed.search import StudySearch
 from xmadapter.distributed.trial_actor import METRIC
 from xmadapter.errors import ConfigError
@@ -42,24 +43,6 @@ def make_study(search: Mapping[str, Any], *, uid: str = "a", trials: int = 24, *
     return Study(uid=uid, parent="p", method=method, search=SearchConfig.model_validate(search), **known)
 
 
-def make_result(score: float, *, parameters: int = 10, rungs: Mapping[int, float] | None = None) -> TrialResult:
-    return TrialResult(
-        method="Tip-Adapter-F",
-        adapter=TipFConfig(),
-        solved={},
-        shots=4,
-        seeds=(1,),
-        protocol="fewshot-val",
-        validation=(score,),
-        validation_rows=10,
-        solved_points=0,
-        trained_parameters=parameters,
-        stored_bytes=10,
-        seconds=1.0,
-        rungs=dict(rungs or {}),
-    )
-
-
 def evaluate(config: Mapping[str, Any]) -> dict[str, Any]:
     """Answer as a TrialActor would: best near sharpness 4, now and then a failure, stopped where a rung is missed."""
     drawn = config["drawn"]
@@ -71,7 +54,7 @@ def evaluate(config: Mapping[str, Any]) -> dict[str, Any]:
         rungs[epoch] = score - 1 / epoch
         if needed is not None and rungs[epoch] < needed:
             return {METRIC: 0.0, "stopped": list(rungs.items())}
-    result = make_result(score, parameters=drawn["fit.epochs"], rungs=rungs)
+    result = make_result(validation=(score, score), trained_parameters=drawn["fit.epochs"], rungs=rungs)
     return {METRIC: score, "result": result.model_dump_json()}
 
 

@@ -5,15 +5,16 @@ import io
 import pytest
 from rich.console import Console
 
-from tests.unit.distributed.test_search import make_result, make_study
+from tests.factories import make_result
+from tests.unit.distributed.test_search import make_study
 from xmadapter.distributed.view import SweepView
 from xmadapter.results import FinishedTrial
 
 ROWS = {"a": "Tip-Adapter-F", "b": "Linear [probe]"}
 
 
-def terminal() -> Console:
-    return Console(file=io.StringIO(), force_terminal=True, width=110, color_system=None)
+def terminal(file: io.StringIO) -> Console:
+    return Console(file=file, force_terminal=True, width=110, color_system=None)
 
 
 def watch(console: Console) -> SweepView:
@@ -21,21 +22,20 @@ def watch(console: Console) -> SweepView:
     one, other = make_study({}, uid="a"), make_study({}, uid="b").model_copy(update={"shots": 16})
     view = SweepView(48, ROWS, console)
     with view:
-        view.kept([(one, {number: FinishedTrial({}, make_result(0.5)) for number in range(3)})])
+        view.kept([(one, {number: FinishedTrial({}, make_result(validation=(0.5, 0.5))) for number in range(3)})])
         for number in range(4):
             view.started(str(number))
-        view.ended("0", one, FinishedTrial({}, make_result(0.625)), None)
+        view.ended("0", one, FinishedTrial({}, make_result(validation=(0.625, 0.625))), None)
         view.ended("1", other, FinishedTrial({}), "Diverged: made up")
         view.ended("2", other, FinishedTrial({}, rungs={3: 0.2}), None)
-        view.ended("3", other, FinishedTrial({}, make_result(0.75)), None)
+        view.ended("3", other, FinishedTrial({}, make_result(validation=(0.75, 0.75))), None)
         view.started("4")
     return view
 
 
 def test_a_terminal_shows_counts_and_the_best_of_each_row_at_each_shot_count():
-    console = terminal()
-    watch(console)
-    last = console.file.getvalue().rsplit("sweeping", 1)[1]  # type: ignore[attr-defined]
+    watch(terminal(screen := io.StringIO()))
+    last = screen.getvalue().rsplit("sweeping", 1)[1]
     assert "7/48" in last
     assert "1 running, 1 failed, 1 stopped early" in last
     rows = [line.split() for line in last.splitlines()]
@@ -53,7 +53,7 @@ def test_a_log_gets_one_line_without_control_characters(capsys):
 
 
 def test_an_error_ends_the_live_table():
-    console = terminal()
-    with pytest.raises(KeyboardInterrupt), SweepView(1, ROWS, console):
+    screen = io.StringIO()
+    with pytest.raises(KeyboardInterrupt), SweepView(1, ROWS, terminal(screen)):
         raise KeyboardInterrupt
-    assert console.file.getvalue().endswith("\x1b[?25h")  # type: ignore[attr-defined]  the cursor is back
+    assert screen.getvalue().endswith("\x1b[?25h")  # the cursor is back
