@@ -17,6 +17,7 @@ import pytest
 import ray
 from PIL import Image
 
+from tests.cluster.victims import kill, running
 from tests.factories import tree
 from tests.integration.line import CLASSES, Done, Started, draw_images, encode_config, records
 from xmadapter.config import EncodeConfig, load
@@ -96,14 +97,7 @@ def quiet(folder: Path, images: Path, address: str) -> dict[str, bytes]:
 def workers() -> list[psutil.Process]:
     """Processes of the shared cluster that run a step of a job now."""
     (raylet,) = (child for child in psutil.Process().children() if child.name() == "raylet")
-    found = []
-    for process in raylet.children():
-        try:
-            if any(step in " ".join(process.cmdline()) for step in ("decode_shard", "EncodeShard", "MapWorker")):
-                found.append(process)
-        except psutil.NoSuchProcess:
-            continue
-    return found
+    return running(raylet, "decode_shard", "EncodeShard", "MapWorker")
 
 
 class Killer(threading.Thread):
@@ -117,8 +111,8 @@ class Killer(threading.Thread):
     def run(self) -> None:
         while len(self.killed) < self._most and not self._over.wait(self._random.uniform(0.2, 0.6)):
             for process in self._random.sample(found := workers(), k=min(1, len(found))):
-                process.kill()
-                self.killed.append(str(process.pid))
+                if kill(process):
+                    self.killed.append(str(process.pid))
 
     def stop(self) -> None:
         self._over.set()

@@ -5,7 +5,6 @@ Only processes that the tests began are ended: workers of the Ray that this proc
 
 import os
 import random
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import pytest
 import ray
 
 from tests.cluster.faulty_actor import FaultyActor
+from tests.cluster.victims import kill, running
 from tests.factories import make_encode_plan, make_samples, make_store
 from xmadapter.config import SweepConfig
 from xmadapter.distributed import sweep
@@ -97,15 +97,13 @@ def quiet(store: FeatureStore, tmp_path_factory: pytest.TempPathFactory, cluster
 
 
 def kill_workers(count: int, stop: threading.Event, killed: list[int]) -> None:
-    """Kill workers that run a trial, at random moments."""
+    """Kill workers that run a trial: after a random while, the next one that is seen at work."""
     print(f"seed {SEED}")
     rng = random.Random(SEED)
-    me = psutil.Process()
     while len(killed) < count and not stop.wait(rng.uniform(0.2, 1.0)):
-        busy = [process for process in me.children(recursive=True) if "_Inner.train" in " ".join(process.cmdline())]
-        if busy:
-            victim = rng.choice(busy)
-            victim.send_signal(signal.SIGKILL)
+        while not (busy := running(psutil.Process(), "_Inner.train")) and not stop.wait(0.02):
+            pass
+        if busy and kill(victim := rng.choice(busy)):
             killed.append(victim.pid)
             stop.wait(2)  # its successor imports torch first
 
