@@ -47,8 +47,15 @@ def kernel(u, v, *, centre, precision, power, beta):
     return math.exp(-beta * (1 - (first + second) / 2))
 
 
-def fused(query, *, keys, labels, text, scale, views, h, power, alpha, beta, ridge):
-    """scale · (zero-shot + alpha · correction) of every class."""
+def certainty(votes):
+    """1 for a single class that gets all probability, 0 where all get the same."""
+    total = sum(math.exp(vote) for vote in votes)
+    shares = [math.exp(vote) / total for vote in votes]
+    return 1 + sum(share * math.log(share) for share in shares) / math.log(len(shares))
+
+
+def fused(query, *, keys, labels, text, scale, views, h, power, alpha, beta, ridge, gate):
+    """scale · zero-shot + alpha · certainty^gate · scale · correction, of every class."""
     shared = {
         "centre": mean(keys),
         "precision": None if h is None else view_precision(views, h=h),
@@ -60,8 +67,9 @@ def fused(query, *, keys, labels, text, scale, views, h, power, alpha, beta, rid
     ]
     solve = inverse(gram)
     near = [kernel(query, key, **shared) for key in keys]
-    logits = []
+    votes = []
     for label, words in enumerate(text):
         residual = [float(own == label) - dot(key, words) for key, own in zip(keys, labels, strict=True)]
-        logits.append(scale * (dot(query, words) + alpha * dot(near, times(solve, residual))))
-    return logits
+        votes.append(scale * dot(near, times(solve, residual)))
+    share = alpha * certainty(votes) ** gate
+    return [scale * dot(query, words) + share * vote for words, vote in zip(text, votes, strict=True)]

@@ -1,14 +1,16 @@
 """The fused adapter (ours): zero-shot plus a kernel ridge in two feature spaces, plus what other methods change about zero-shot.
 
-    logits = s f Tᵀ + w s k(f, K) (k(K, K) + λI)⁻¹ (L - K Tᵀ) + Σ w_m (logits_m - s f Tᵀ)
+    logits = s f Tᵀ + w (1 - H(v))^g v + Σ w_m (logits_m - s f Tᵀ),  v = s k(f, K) (k(K, K) + λI)⁻¹ (L - K Tᵀ)
 
-Every term has a value at which it vanishes, and with all others neutral each method is a special case. The ridge is ProKeR's
-(Bendou et al., CVPR 2025) on other features: half of each row is the feature with its channels evened out, half is the feature
-whitened by how augmentation moves it. What differs between views of one image tells nothing of its class, so directions in which
-views spread count less. It is the within-class whitening of speaker recognition (Hatch and Stolcke, 2006) with views of one
+H(v) is the entropy of softmax(v) over the largest it can be: a query like no support image, for which no class gets more votes than
+another, is left to zero-shot. Every term has a value at which it vanishes, and with all others neutral each method is a special case.
+The ridge is ProKeR's (Bendou et al., CVPR 2025) on other features: half of each row is the feature with its channels evened out, half
+is the feature whitened by how augmentation moves it. What differs between views of one image tells nothing of its class, so directions
+in which views spread count less. It is the within-class whitening of speaker recognition (Hatch and Stolcke, 2006) with views of one
 image in place of a class: it needs no label, so an image can be left out in closed form.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -21,7 +23,21 @@ from xmadapter.adapters.ridge import Ridge, condensed, fit_ridge, zero_shot_resi
 from xmadapter.adapters.tip import sharpened
 from xmadapter.config import FusedConfig
 
-__all__ = ["FusedAdapter", "view_whitening"]
+__all__ = ["FusedAdapter", "gated", "view_whitening"]
+
+
+def gated(votes: Float[Tensor, "seeds batch classes"], *, gate: float) -> Float[Tensor, "seeds batch classes"]:
+    """Shrink the votes of a query by how undecided they are: (1 - H / log classes)^gate times them.
+
+    Args:
+        votes: In units of logits.
+        gate: Exponent of the certainty; 0 changes nothing.
+    """
+    if not gate:
+        return votes
+    probabilities = votes.softmax(dim=-1)
+    entropy = torch.special.entr(probabilities).sum(dim=-1, keepdim=True)
+    return votes * (1 - entropy / math.log(votes.shape[-1])).clamp_min(0) ** gate
 
 
 def view_whitening(
@@ -110,7 +126,7 @@ class FusedAdapter(SolvableAdapter[FusedConfig]):
             affinity = sharpened(cosine, sharpness)
             for regularisation in grid.get("regularisation", (self.config.regularisation,)):
                 coefficients = self._solved(sharpness, regularisation) if grid else self.coefficients
-                yield self.logit_scale * (affinity @ coefficients)
+                yield gated(self.logit_scale * (affinity @ coefficients), gate=self.config.gate)
 
     @property
     def held_out_images(self) -> Float[Tensor, "seeds support dim"] | None:
@@ -125,7 +141,8 @@ class FusedAdapter(SolvableAdapter[FusedConfig]):
         for sharpness in grid.get("sharpness", (self.config.sharpness,)):
             affinity = sharpened(cosine, sharpness)
             for regularisation in grid.get("regularisation", (self.config.regularisation,)):
-                yield self.logit_scale * self._ridge(sharpness, self._residual).held_out(affinity, regularisation)
+                votes = self._ridge(sharpness, self._residual).held_out(affinity, regularisation)
+                yield gated(self.logit_scale * votes, gate=self.config.gate)
 
     def _solved(self, sharpness: float, regularisation: float) -> Float[Tensor, "seeds support classes"]:
         if self._residual is None:

@@ -68,6 +68,11 @@ class FusedConfig(Frozen):
         description="How far the covariance of augmented views is drawn to a multiple of the identity before a second copy of the "
         "features is whitened by it; null leaves the copy out.",
     )
+    gate: float = Field(
+        default=0.0,
+        ge=0,
+        description="How strongly the ridge's correction is shrunk where its votes are undecided; 0 is neutral.",
+    )
     parts: tuple[FusedPart, ...] = ()
     title: ClassVar[str] = "Fused adapter"
     solvable: ClassVar[tuple[str, ...]] = ("sharpness", "regularisation", "cache_weight")

@@ -8,6 +8,7 @@ from tests.factories import make_adapter, make_episodes, make_tuning_data
 from tests.reference import slow_closed_form
 from tests.reference.slow_fused import fused
 from xmadapter.adapters import FusedAdapter, restore_adapter, view_whitening
+from xmadapter.adapters.fused import gated
 from xmadapter.config import (
     FusedConfig,
     FusedPart,
@@ -34,15 +35,15 @@ def make(**parameters: object) -> FusedAdapter:
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0])
-@pytest.mark.parametrize("shrinkage", [None, 0.1, 1.0])
-def test_it_is_its_slow_reference(shrinkage: float | None, power: float):
-    settings = {"power": power, "cache_weight": 0.8, "sharpness": 2.0, "regularisation": 0.2}
+@pytest.mark.parametrize(("shrinkage", "gate"), [(None, 0.0), (0.1, 1.0), (1.0, 0.0), (0.1, 0.0), (None, 0.5)])
+def test_it_is_its_slow_reference(shrinkage: float | None, gate: float, power: float):
+    settings = {"power": power, "cache_weight": 0.8, "sharpness": 2.0, "regularisation": 0.2, "gate": gate}
     logits = make(view_shrinkage=shrinkage, **settings)(EPISODES.validation)
     for seed, keys in enumerate(EPISODES.keys.tolist()):
         facts = {"labels": EPISODES.labels.tolist(), "text": DATA.text.class_features.tolist()}
         facts |= {"keys": keys, "views": EPISODES.views[seed].tolist(), "scale": DATA.logit_scale}
         reference = [
-            fused(query, **facts, h=shrinkage, power=power, alpha=0.8, beta=2.0, ridge=0.2)
+            fused(query, **facts, h=shrinkage, power=power, alpha=0.8, beta=2.0, ridge=0.2, gate=gate)
             for query in EPISODES.validation[seed].tolist()
         ]
         torch.testing.assert_close(
@@ -56,6 +57,20 @@ def test_with_everything_neutral_it_is_zero_shot():
     for neutral in (make(cache_weight=0), make(cache_weight=0, parts=silent), make(cache_weight=0, **NEUTRAL)):
         torch.testing.assert_close(neutral(EPISODES.validation), zero_shot, atol=1e-4, rtol=0)
     assert (make()(EPISODES.validation) - zero_shot).abs().max() > 1
+
+
+def test_the_gate_leaves_a_query_to_zero_shot_where_no_class_gets_more_votes_than_another():
+    weak, strong = torch.tensor([[[0.1, 0.0, -0.1, 0.05]]]), torch.tensor([[[40.0, 0.0, -10.0, 5.0]]])
+    assert (gated(weak, gate=1.0).abs() <= 0.01 * weak.abs()).all()
+    torch.testing.assert_close(gated(strong, gate=1.0), strong)
+    assert torch.equal(gated(weak, gate=0.0), weak)
+
+
+def test_the_gate_holds_for_images_that_are_left_out_as_for_queries():
+    adapter = make(gate=1.0, cache_weight=1.0)
+    open_, held_out = next(make().held_out_grid({})), next(adapter.held_out_grid({}))
+    torch.testing.assert_close(held_out, gated(open_, gate=1.0))
+    assert (held_out.abs() <= open_.abs() + 1e-6).all()
 
 
 def test_on_the_features_as_they_are_it_is_proker():
