@@ -81,11 +81,14 @@ def score_elsewhere(
         raise DataError(f"the test split of {elsewhere.name} holds no image; nothing was scored")
     place = {name: number for number, name in enumerate(class_names)}
     known = [place[name] for name in elsewhere.text.class_names if name in place]
-    text = torch.tensor(elsewhere.text.class_features)
+    device = adapter.logit_scale.device
+    text = torch.tensor(elsewhere.text.class_features, device=device)
     chunks = torch.tensor(elsewhere.test.data.features[:, 0])[None].split(_CHUNK, dim=1)
-    logits = torch.cat(
-        [adapter(rows)[..., known] if known else unseen_logits(adapter, rows, text) for rows in chunks], dim=1
-    )
+    answers = [
+        (adapter(rows)[..., known] if known else unseen_logits(adapter, rows, text)).cpu()
+        for rows in (chunk.to(device) for chunk in chunks)
+    ]
+    logits = torch.cat(answers, dim=1)
     scores = tuple(accuracy(logits.expand(seeds, -1, -1), torch.from_numpy(elsewhere.test.data.labels)).tolist())
     return ElsewhereResult(
         name=elsewhere.name,

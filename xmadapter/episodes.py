@@ -1,7 +1,7 @@
 """Episodes: which images are the shots, and the tensors of several episodes side by side."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -57,6 +57,11 @@ class EpisodeBatch:
     labels: Int[Tensor, " support"]
     validation: Float[Tensor, "seeds validation dim"]
     validation_labels: Int[Tensor, " validation"]
+
+    def to(self, device: torch.device | str) -> "EpisodeBatch":
+        """Copy to a device; adapters are built, fitted and asked where their episodes are."""
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)
 
     @property
     def keys(self) -> Float[Tensor, "seeds support dim"]:

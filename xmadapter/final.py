@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from pydantic import Field
+from torch import Tensor
 
+from xmadapter.adapters import FeatureAdapter
 from xmadapter.config import Frozen
 from xmadapter.elsewhere import Elsewhere, ElsewhereResult, score_elsewhere
 from xmadapter.errors import DataError, FingerprintMismatch
@@ -55,7 +57,12 @@ class FinalResult(Frozen):
 
 
 def run_final(
-    data: TuningData, test: TestSet, choices: Iterable[TrialResult], elsewhere: Sequence[Elsewhere] = ()
+    data: TuningData,
+    test: TestSet,
+    choices: Iterable[TrialResult],
+    elsewhere: Sequence[Elsewhere] = (),
+    *,
+    device: torch.device | str = "cpu",
 ) -> Iterator[tuple[FinalResult, Int[np.ndarray, "seeds n"]]]:
     """Refit each choice on its own support sets and score the test split.
 
@@ -64,6 +71,7 @@ def run_final(
         test: The test split of the same store.
         choices: One per method and shot count, chosen by validation.
         elsewhere: Other test splits, checked.
+        device: Where to fit and to score.
 
     Yields:
         One result per choice, in order, with the predicted class per seed and test row.
@@ -80,9 +88,9 @@ def run_final(
     labels = torch.from_numpy(test.data.labels)
     for choice in choices:
         started = time.perf_counter()
-        adapter = refit(data, choice, seeds=choice.seeds)
+        adapter = refit(data, choice, seeds=choice.seeds, device=device)
         with torch.no_grad():
-            predicted = torch.cat([adapter(rows[None]).argmax(dim=-1) for rows in image.split(_CHUNK)], dim=1)
+            predicted = torch.cat([_predicted(adapter, rows.to(device)) for rows in image.split(_CHUNK)], dim=1)
         right = predicted == labels
         correct = right.sum(dim=1).tolist()
         scores = tuple(count / len(labels) for count in correct)
@@ -103,6 +111,10 @@ def run_final(
             ),
         )
         yield result, predicted.numpy()
+
+
+def _predicted(adapter: FeatureAdapter, image: Float[Tensor, "n dim"]) -> Int[Tensor, "seeds n"]:
+    return adapter(image[None]).argmax(dim=-1).cpu()
 
 
 def predictions_table(test: TestSet, result: FinalResult, predicted: Int[np.ndarray, "seeds n"]) -> pa.Table:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from tqdm import tqdm
 
 from xmadapter.bundle import export_bundle
@@ -96,9 +97,9 @@ def evaluate_sweep(config: EvaluateConfig) -> list[FinalResult]:
     folder.append("look", str(folder.looks + 1), {"choices": [[result.method, result.shots] for result in best]})
     test, elsewhere = _open_tests(folder, store, shifted)
     results, tables = [], []
-    for result, predicted in tqdm(
-        run_final(data, test, best, elsewhere), total=len(best), unit="method", desc="final test"
-    ):
+    device = "cuda" if folder.config.cluster.trial_gpus and torch.cuda.is_available() else "cpu"
+    final = run_final(data, test, best, elsewhere, device=device)
+    for result, predicted in tqdm(final, total=len(best), unit="method", desc="final test"):
         results.append(result)
         tables.append(predictions_table(test, result, predicted))
     path = folder.path / "predictions.parquet"

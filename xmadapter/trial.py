@@ -108,7 +108,11 @@ def _ignore(_: EpochMetrics) -> None:
 
 
 def run_trial(
-    data: TuningData, config: TrialConfig, *, on_epoch: Callable[[EpochMetrics], None] = _ignore
+    data: TuningData,
+    config: TrialConfig,
+    *,
+    device: torch.device | str = "cpu",
+    on_epoch: Callable[[EpochMetrics], None] = _ignore,
 ) -> TrialResult:
     """Draw episodes, build, fit, solve, and measure accuracy on images that no fit has seen.
 
@@ -118,6 +122,7 @@ def run_trial(
     Args:
         data: What tuning may see; it holds no test row.
         config: What to run.
+        device: Where to run it.
         on_epoch: Called after each epoch of a trained adapter.
 
     Raises:
@@ -126,7 +131,7 @@ def run_trial(
         Pruned: A rung was missed.
     """
     started = time.perf_counter()
-    episodes = draw_episodes(data, config, seeds=config.seeds)
+    episodes = draw_episodes(data, config, seeds=config.seeds).to(device)
     adapter = build_adapter(config.adapter, episodes, data.text, logit_scale=data.logit_scale)
     ladder = _Ladder(config.rungs, lambda: _mean(_accuracy(adapter, episodes, seeds=len(config.seeds))))
 
@@ -260,12 +265,14 @@ def _train(
         fit(adapter, episodes, fit_config, on_epoch=on_epoch)
 
 
-def refit(data: TuningData, result: TrialResult, *, seeds: tuple[int, ...]) -> FeatureAdapter:
+def refit(
+    data: TuningData, result: TrialResult, *, seeds: tuple[int, ...], device: torch.device | str = "cpu"
+) -> FeatureAdapter:
     """Build the adapter of a result again: train as it was trained, then settle what was solved.
 
     Training draws from seeds of its own, so the weights are those of the trial.
     """
-    episodes = draw_episodes(data, result, seeds=seeds)
+    episodes = draw_episodes(data, result, seeds=seeds).to(device)
     adapter = fit_adapter(data, result.adapter, episodes)
     if isinstance(adapter, SolvableAdapter):
         adapter.settle(result.solved)

@@ -133,6 +133,12 @@ def test_an_interrupted_sweep_says_so_in_one_line(interrupted_sweep):
     assert "Traceback" not in done.err
 
 
+def test_trials_in_hand_finish_before_an_interrupted_sweep_ends(interrupted_sweep):
+    (in_hand,) = counted(r"interrupted: (\d+) trials in hand finish; interrupt again", interrupted_sweep.done.err)
+    assert trial_lines(interrupted_sweep.path) >= 1 + in_hand >= 2
+    assert trial_lines(interrupted_sweep.path) < TRIALS
+
+
 def test_a_killed_sweep_keeps_what_was_finished(killed_sweep):
     assert killed_sweep.done.status == -9
     assert 1 < len(trials(killed_sweep.path)) < TRIALS

@@ -52,18 +52,20 @@ __all__ = ["build_adapter", "restore_adapter"]
 def build_adapter(
     config: AdapterConfig, episodes: EpisodeBatch, text: TextBank, *, logit_scale: float
 ) -> FeatureAdapter:
-    """Build the adapter of a config over the support of some episodes, before any training."""
+    """Build the adapter of a config over the support of some episodes and on their device, before any training."""
+    device = episodes.views.device
     memory = Memory(
-        torch.tensor(text.class_features),
+        torch.tensor(text.class_features, device=device),
         episodes.keys,
         episodes.labels,
         logit_scale,
         views=episodes.views,
-        prompts=torch.tensor(text.features),
+        prompts=torch.tensor(text.features, device=device),
         seeds=episodes.seeds,
     )
     parts = config.parts if isinstance(config, FusedConfig) else ()
-    return _construct(config, memory, [_construct(part.adapter, memory, []) for part in parts])
+    # Random weights are drawn on the CPU, so that a seed draws the same everywhere.
+    return _construct(config, memory, [_construct(part.adapter, memory, []) for part in parts]).to(device)
 
 
 def restore_adapter(config: AdapterConfig, state: Mapping[str, Tensor], *, seeds: int = 1) -> FeatureAdapter:
@@ -77,7 +79,7 @@ def restore_adapter(config: AdapterConfig, state: Mapping[str, Tensor], *, seeds
     text = state["text"]
     # Only how many there are counts; the fused adapter keeps wider ones.
     keys = state.get("keys", text.new_zeros(seeds, 1, text.shape[-1]))[..., : text.shape[-1]]
-    labels = state.get("labels", torch.zeros(keys.shape[1], dtype=torch.int64))
+    labels = state.get("labels", keys.new_zeros(keys.shape[1], dtype=torch.int64))
     blank = Memory(text, keys, labels, float(state["logit_scale"]), seeds=tuple(range(len(keys))))
     parts = []
     if isinstance(config, FusedConfig):

@@ -96,11 +96,11 @@ class LogisticRegression(SolvableAdapter[LogisticConfig]):
         if self._support is None:
             return self.weight, self.bias
         if inverse_regularisation not in self._fits:
-            keys, labels = (part.numpy() for part in self._support)
+            keys, labels = (part.numpy(force=True) for part in self._support)
             fits = [
                 fit_logistic(one, labels, classes=len(self.text), inverse_regularisation=inverse_regularisation)
                 for one in keys
             ]
-            weight, bias = (torch.from_numpy(np.stack(part)).float() for part in zip(*fits, strict=True))
+            weight, bias = (torch.from_numpy(np.stack(part)).to(self.weight) for part in zip(*fits, strict=True))
             self._fits[inverse_regularisation] = weight, bias
         return self._fits[inverse_regularisation]

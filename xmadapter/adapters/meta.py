@@ -66,7 +66,7 @@ class MetaAdapter(FeatureAdapter):
         rows: Int[Tensor, "seeds batch"],
     ) -> Float[Tensor, " seeds"]:
         """Score a training batch: cross-entropy, where the true class of a query is read without the query's own row (ours)."""
-        lists, seeds = self._lists(), torch.arange(len(image))[:, None]
+        lists, seeds = self._lists(), torch.arange(len(image), device=image.device)[:, None]
         scores = self._scores(lists)
         members = self._members[labels]
         # The only row of a class stays: a true class without any image, beside others with theirs, would teach to read none.

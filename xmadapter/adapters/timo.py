@@ -52,7 +52,7 @@ def prompt_rows(
     """
     best, order = match.sort(dim=-1, descending=True, stable=True)
     place = torch.arange(count, device=match.device) % match.shape[-1]
-    chosen = prompts[torch.arange(len(prompts))[:, None], order[..., place]]
+    chosen = prompts[torch.arange(len(prompts), device=match.device)[:, None], order[..., place]]
     return best[..., place, None] * chosen
 
 
@@ -78,10 +78,10 @@ class TIMO(SolvableAdapter[TIMOConfig]):
             class_text = guided_text(memory.prompts, match, sharpness=config.prompt_sharpness)
             count = round(config.prompt_share * match.shape[-1])
             rows = prompt_rows(memory.prompts, match, count=count)
-            labels = (memory.labels.repeat_interleave(memory.views.shape[2]), torch.arange(len(memory.text)))
+            classes = torch.arange(len(memory.text), device=memory.labels.device)
             gaussians = fit_gaussians(
                 torch.cat([memory.views.flatten(1, 2), rows.flatten(1, 2)], dim=1),
-                torch.cat([labels[0], labels[1].repeat_interleave(count)]),
+                torch.cat([memory.labels.repeat_interleave(memory.views.shape[2]), classes.repeat_interleave(count)]),
                 classes=len(memory.text),
             )
             weight, bias = gaussians.discriminant(gaussians.published_shrinkage)

@@ -34,6 +34,21 @@ class ClusterConfig(Frozen):
     address: str = Field(
         default="local", description="`local` starts Ray here; `auto` joins the cluster of a submitted job."
     )
+    trial_gpus: float = Field(
+        default=0.0, ge=0, le=1, description="Share of a GPU that a trial of a sweep takes; 0: trials run on CPU cores."
+    )
+    encoder_gpus: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of a GPU that an encoder takes; empty: a whole one where the cluster has any now, else none. "
+        "Set it where GPU nodes start on demand, and `max_actors` of the encode config with it.",
+    )
+    trials_at_once: int | None = Field(
+        default=None,
+        ge=1,
+        description="Trials to make room for where nodes start on demand; empty: as many as the cluster has room for now.",
+    )
 
 
 class TrackingConfig(Frozen):

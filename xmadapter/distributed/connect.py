@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import ray
 
 from xmadapter.config import ClusterConfig
-from xmadapter.errors import RetryLater
+from xmadapter.errors import ConfigError, RetryLater
 
-__all__ = ["connect", "cores", "gpus", "submission_id"]
+__all__ = ["connect", "cores", "encoder_gpus", "gpus", "submission_id", "trial_slots"]
 
 
 def connect(cluster: ClusterConfig) -> None:
@@ -67,6 +67,25 @@ def cores() -> int:
 def gpus() -> int:
     """GPUs of the cluster as it is now."""
     return int(ray.cluster_resources().get("GPU", 0))
+
+
+def encoder_gpus(cluster: ClusterConfig) -> float:
+    """Share of a GPU that an encoder takes; 0 for the CPU."""
+    return float(gpus() > 0) if cluster.encoder_gpus is None else cluster.encoder_gpus
+
+
+def trial_slots(cluster: ClusterConfig) -> int:
+    """Trials that run side by side, or will when the cluster has grown.
+
+    Raises:
+        ConfigError: Trials ask for a GPU, and this machine has none.
+    """
+    if cluster.trial_gpus and cluster.address == "local" and not gpus():
+        raise ConfigError(
+            "cluster.trial_gpus asks for a GPU, and Ray finds none here; set it to 0, or join a cluster that has one"
+        )
+    room = gpus() / cluster.trial_gpus if cluster.trial_gpus else cores()
+    return cluster.trials_at_once or max(1, int(room))
 
 
 def submission_id() -> str | None:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from xmadapter.config import EncodeConfig
 from xmadapter.data import read_index, recommended_prompts
-from xmadapter.distributed.connect import connect, cores, gpus
+from xmadapter.distributed.connect import connect, cores, encoder_gpus, gpus
 from xmadapter.distributed.decode import SKIPPED, Source, decode_shard
 from xmadapter.distributed.head import watched_head
 from xmadapter.distributed.interrupts import until_interrupted
@@ -127,9 +127,10 @@ def _batch_size(config: EncodeConfig) -> int:
     if claim is not None:
         return claim[0].batch_size
     connect(config.cluster)
-    if not gpus():
+    share = encoder_gpus(config.cluster)
+    if not share:
         return _CPU_BATCH
-    return ray.get(ray.remote(num_gpus=1)(_tried_batch_size).remote(config))
+    return ray.get(ray.remote(num_gpus=share)(_tried_batch_size).remote(config))
 
 
 def _tried_batch_size(config: EncodeConfig) -> int:
@@ -141,8 +142,8 @@ def _tried_batch_size(config: EncodeConfig) -> int:
 def _encode_shards(missing: dict[int, PlannedShard], plan: EncodePlan, config: EncodeConfig) -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
-    on_gpu = gpus() > 0
-    most = config.max_actors or max(1, gpus() if on_gpu else cores())
+    share = encoder_gpus(config.cluster)
+    most = config.max_actors or max(1, int(gpus() / share) if share else cores())
     rows = [{"number": number, "uid": shard.uid} for number, shard in missing.items()]
     total = sum(shard.rows for shard in missing.values())
     # The pool grows while work lasts; unless told otherwise, a small job does not wait for encoders that it hardly needs.
@@ -155,8 +156,8 @@ def _encode_shards(missing: dict[int, PlannedShard], plan: EncodePlan, config: E
             _EncodeShard,  # pyright: ignore[reportArgumentType]  a class is accepted where its instances are called
             fn_constructor_args=[source],
             compute=ActorPoolStrategy(min_size=1, max_size=most, initial_size=min(first, len(rows))),
-            num_gpus=1 if on_gpu else None,
-            num_cpus=_DECODE_CORES if on_gpu else _ENCODE_CORES,
+            num_gpus=share or None,
+            num_cpus=_DECODE_CORES if share else _ENCODE_CORES,
         )
     )
     with (

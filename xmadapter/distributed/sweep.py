@@ -14,7 +14,8 @@ from ray import tune
 from ray.tune.experiment import Trial
 
 from xmadapter.config import ClusterConfig
-from xmadapter.distributed.connect import connect, cores, submission_id
+from xmadapter.distributed.connect import connect, submission_id, trial_slots
+from xmadapter.distributed.interrupts import first_signal
 from xmadapter.distributed.search import StudySearch
 from xmadapter.distributed.trial_actor import METRIC, TrialActor, ended
 from xmadapter.distributed.view import SweepView
@@ -28,6 +29,8 @@ from xmadapter.tracking import Tracker
 from xmadapter.trial import TrialResult
 
 __all__ = ["SweepSummary", "run_sweep", "run_sweeps"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -114,12 +117,27 @@ class _Record(tune.Callback):
     def __init__(self, sweeps: Sequence[_Sweep], search: StudySearch, view: SweepView) -> None:
         self._search, self._view = search, view
         self._sweeps = {study.uid: (sweep, study) for sweep in sweeps for study in sweep.studies}
+        self._running: set[str] = set()
+        self._in_hand: set[str] | None = None
+
+    def drain(self) -> None:
+        """Let the trials that run now finish; with the last of them the job is interrupted."""
+        self._in_hand = set(self._running)
+        _log.warning("interrupted: %d trials in hand finish; interrupt again to stop at once", len(self._in_hand))
+        self._interrupt_if_drained()
+
+    def _interrupt_if_drained(self) -> None:
+        # Trials that Tune holds ready start in the meantime; they are drawn again when the sweep goes on.
+        left = any(sweep.left for sweep, _ in self._sweeps.values())
+        if left and self._in_hand is not None and not self._in_hand & self._running:
+            raise KeyboardInterrupt
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave nothing for Tune to pickle into its restore file, which is never read: the ledger is."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
+        self._running.add(trial.trial_id)
         self._view.started(trial.trial_id)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
@@ -139,6 +157,8 @@ class _Record(tune.Callback):
             if sweep.hopeless:
                 self._search.drop({study.uid for study in sweep.studies})
         self._view.ended(trial.trial_id, study, finished, failure)
+        self._running.discard(trial.trial_id)
+        self._interrupt_if_drained()
 
 
 def run_sweep(store: FeatureStore, folder: SweepFolder) -> SweepSummary:
@@ -162,6 +182,7 @@ def run_sweeps(pairs: Sequence[tuple[FeatureStore, SweepFolder]]) -> list[SweepS
 
     Raises:
         EpisodeError: A class has too few images; nothing was run.
+        ConfigError: Trials ask for a GPU where there is none; nothing was run.
         AllTrialsFailed: No trial of a sweep succeeded; the commonest cause.
         TooManyFailed: More trials of a sweep failed than it allows; all others were run.
         TrackingError: All is finished and recorded, but MLflow has not received everything.
@@ -173,9 +194,10 @@ def run_sweeps(pairs: Sequence[tuple[FeatureStore, SweepFolder]]) -> list[SweepS
     features: dict[str, ray.ObjectRef[TuningData]] = {}
     for sweep in sweeps:
         features |= _handed_out(sweep, sweeps[0].folder.config.cluster)
+    slots = trial_slots(sweeps[0].folder.config.cluster) if features else 0
     for sweep in sweeps:
         sweep.announce()
-    _tune(sweeps, features)
+    _tune(sweeps, features, slots)
     summaries, errors = [], []
     for sweep in sweeps:  # each delivers what it has, whatever became of the others
         try:
@@ -196,7 +218,7 @@ def _handed_out(sweep: _Sweep, cluster: ClusterConfig) -> "dict[str, ray.ObjectR
     return dict.fromkeys([study.uid for study in sweep.studies], ray.put(data))
 
 
-def _tune(sweeps: Sequence[_Sweep], features: "dict[str, ray.ObjectRef[TuningData]]") -> None:
+def _tune(sweeps: Sequence[_Sweep], features: "dict[str, ray.ObjectRef[TuningData]]", slots: int) -> None:
     total, left = sum(sweep.total for sweep in sweeps), sum(sweep.left for sweep in sweeps)
     several = len(sweeps) > 1
     rows = {
@@ -214,7 +236,11 @@ def _tune(sweeps: Sequence[_Sweep], features: "dict[str, ray.ObjectRef[TuningDat
         search = StudySearch(turn for turn in turns if turn is not None)
         studies = {study.uid: study for sweep in sweeps for study in sweep.studies}
         trainable = tune.with_parameters(TrialActor, features=features, studies=studies)
-        _run_tuner(trainable, search, left, _Record(sweeps, search, view))
+        share = sweeps[0].folder.config.cluster.trial_gpus
+        # Tune keeps one trial pending by default, and gives it the actor that was just freed: a second actor would never start.
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * slots)
+        resources = tune.with_resources(trainable, {"CPU": 1, "GPU": share})
+        _run_tuner(resources, search, left, _Record(sweeps, search, view))
         if any(sweep.left and not sweep.hopeless for sweep in sweeps):
             raise KeyboardInterrupt
 
@@ -223,11 +249,10 @@ def _run_tuner(trainable: Any, search: StudySearch, trials: int, record: _Record
     # Tune's own files: the ledger replaces its loggers, its checkpoints and its restore, which would unpickle them.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # it would end the trials that run
     os.environ.setdefault("TUNE_WARN_SLOW_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "3600")
-    # Tune keeps one trial pending by default, and gives it the actor that was just freed: a second actor would never start.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * max(1, cores()))
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a lost process is in the ledger, with its reason
-    with tempfile.TemporaryDirectory(prefix="xmadapter-tune-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="xmadapter-tune-") as scratch, first_signal(record.drain):
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(

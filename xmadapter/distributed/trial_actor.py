@@ -31,6 +31,7 @@ class TrialActor(tune.Trainable):
         self._features, self._studies = features, studies
         self._opened: dict[ray.ObjectRef[TuningData], TuningData] = {}
         self._trial = config
+        self._device = "cuda" if ray.get_runtime_context().get_accelerator_ids()["GPU"] else "cpu"
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next trial; the process stays."""
@@ -41,7 +42,8 @@ class TrialActor(tune.Trainable):
         """Run the trial. A failure is a result with a reason: it must cost neither the process nor the sweep."""
         study = self._studies[self._trial["study"]]
         try:
-            result = run_trial(self._data(study), study.trial(self._trial["drawn"], self._trial["rungs"]))
+            trial = study.trial(self._trial["drawn"], self._trial["rungs"])
+            result = run_trial(self._data(study), trial, device=self._device)
         except Pruned as pruned:
             return {METRIC: 0.0, "stopped": list(pruned.rungs.items()), "done": True}
         except Exception as error:  # whatever a method can raise on a drawn configuration

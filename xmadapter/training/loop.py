@@ -60,11 +60,12 @@ def fit(
         adapter.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, eps=1e-4
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs * steps)
-    loss = torch.zeros(())
-    seed_axis = torch.arange(len(generators))[:, None]
+    loss = support.new_zeros(())
+    seed_axis = torch.arange(len(generators), device=support.device)[:, None]
     for epoch in range(1, config.epochs + 1):
-        order = _draw(generators, support.shape[1], None)
-        view = _draw(generators, support.shape[1], support.shape[2])
+        # Drawn on the CPU wherever training runs, so that a seed draws the same.
+        order = _draw(generators, support.shape[1], None).to(support.device)
+        view = _draw(generators, support.shape[1], support.shape[2]).to(support.device)
         for rows, views in zip(order.split(config.batch_size, 1), view.split(config.batch_size, 1), strict=True):
             loss = adapter.loss(support[seed_axis, rows, views], episodes.labels[rows], rows)
             if not torch.isfinite(loss).all():

@@ -142,7 +142,7 @@ def solve(adapter: SolvableAdapter, episodes: EpisodeBatch, grid: Mapping[str, S
     """
     values, weights = _axes(adapter, grid)
     rows = len(episodes.validation_labels)
-    counts = _no_counts(len(episodes.seeds), values, weights)
+    counts = _no_counts(len(episodes.seeds), values, weights, episodes.views.device)
     step = max(1, _CHUNK // (len(episodes.seeds) * max(len(episodes.labels), len(adapter.text))))
     for start in range(0, rows, step):
         image, labels = episodes.validation[:, start : start + step], episodes.validation_labels[start : start + step]
@@ -166,7 +166,7 @@ def solve_held_out(adapter: SolvableAdapter, episodes: EpisodeBatch, grid: Mappi
     if images is None:
         raise ValueError(f"{type(adapter).__name__} leaves no image out in closed form")
     values, weights = _axes(adapter, grid)
-    counts = _no_counts(len(episodes.seeds), values, weights)
+    counts = _no_counts(len(episodes.seeds), values, weights, episodes.views.device)
     _count(counts, adapter.base_logits(images), adapter.held_out_grid(values), episodes.labels, weights)
     return _points(counts, values, weights, len(episodes.labels))
 
@@ -179,9 +179,9 @@ def _axes(adapter: SolvableAdapter, grid: Mapping[str, SolveRange]) -> tuple[dic
 
 
 def _no_counts(
-    seeds: int, values: Mapping[str, list[float]], weights: list[float]
+    seeds: int, values: Mapping[str, list[float]], weights: list[float], device: torch.device
 ) -> Int[Tensor, "seeds inner weights"]:
-    return torch.zeros(seeds, math.prod(map(len, values.values())), len(weights), dtype=torch.int64)
+    return torch.zeros(seeds, math.prod(map(len, values.values())), len(weights), dtype=torch.int64, device=device)
 
 
 def _count(
@@ -192,12 +192,12 @@ def _count(
     weights: list[float],
 ) -> None:
     for point, votes in enumerate(grid):
-        counts[:, point] += correct_counts(base, votes, labels, torch.tensor(weights))
+        counts[:, point] += correct_counts(base, votes, labels, torch.tensor(weights, device=votes.device))
 
 
 def _points(
     counts: Int[Tensor, "seeds inner weights"], values: Mapping[str, list[float]], weights: list[float], rows: int
 ) -> Points:
     settings = np.array([(*point, weight) for point in product(*values.values()) for weight in weights])
-    accuracy = counts.flatten(1).numpy() / max(1, rows)  # without images 0 everywhere, and `rows` says so
+    accuracy = counts.flatten(1).cpu().numpy() / max(1, rows)  # without images 0 everywhere, and `rows` says so
     return Points((*values, "cache_weight"), settings, accuracy, rows)
