@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler
 
 from xmadapter.config import ClusterConfig
 from xmadapter.distributed.connect import connect, submission_id, trial_slots
@@ -128,8 +129,8 @@ class _Record(tune.Callback):
 
     def _interrupt_if_drained(self) -> None:
         # Trials that Tune holds ready start in the meantime; they are drawn again when the sweep goes on.
-        left = any(sweep.left for sweep, _ in self._sweeps.values())
-        if left and self._in_hand is not None and not self._in_hand & self._running:
+        drained = self._in_hand is not None and not self._in_hand & self._running
+        if drained and any(sweep.left for sweep, _ in self._sweeps.values()):
             raise KeyboardInterrupt
 
     def __getstate__(self) -> dict[str, Any]:
@@ -159,6 +160,14 @@ class _Record(tune.Callback):
         self._view.ended(trial.trial_id, study, finished, failure)
         self._running.discard(trial.trial_id)
         self._interrupt_if_drained()
+
+
+class _InOrder(FIFOScheduler):
+    """Run trials as they were drawn, with a look at those that have not ended: Tune's own looks at all of them at every step."""
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        waiting = [trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING]
+        return min(waiting, key=lambda trial: (len(trial.trial_id), trial.trial_id), default=None)  # they count up
 
 
 def run_sweep(store: FeatureStore, folder: SweepFolder) -> SweepSummary:
@@ -256,7 +265,12 @@ def _run_tuner(trainable: Any, search: StudySearch, trials: int, record: _Record
         tune.Tuner(
             trainable,
             tune_config=tune.TuneConfig(
-                search_alg=search, num_samples=trials, reuse_actors=True, metric=METRIC, mode="max"
+                search_alg=search,
+                scheduler=_InOrder(),
+                num_samples=trials,
+                reuse_actors=True,
+                metric=METRIC,
+                mode="max",
             ),
             run_config=tune.RunConfig(
                 storage_path=scratch,
