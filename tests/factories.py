@@ -152,7 +152,7 @@ def make_table(shard: PlannedShard, *, dim: int = 8) -> pa.Table:
         "label": [sample.label for sample, _ in rows],
         "view": [view for _, view in rows],
         "source_sha256": [bytes(32) for _ in rows],
-        "prompt": [int(sample.sample_id.partition("/")[2]) if shard.modality == "text" else 0 for sample, _ in rows],
+        "prompt": [int(sample.sample_id.rpartition("/")[2]) if shard.modality == "text" else 0 for sample, _ in rows],
         "text": [sample.media for sample, _ in rows],
         "norm": np.linalg.norm(raw, axis=1).astype(np.float32).tolist(),
         "feature": list(unit_rows(raw)),

@@ -76,6 +76,48 @@ def check(config: Path, override: tuple[str, ...]) -> None:
     click.echo(f"{len(ids)} images, all readable; split hash and features follow from pipelines.encode")
 
 
+@cli.command()
+@click.argument("features")
+@click.argument("query")
+@click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Rows to print.")
+def search(features: str, query: str, top: int) -> None:
+    """Print the images of a feature store that a text describes; where QUERY is an image file, its nearest captions."""
+    from xmadapter.data import BadImage, decode_image, media_uri, read_media
+    from xmadapter.features import open_features
+    from xmadapter.search import search_captions, search_images
+
+    store = open_features(features)
+    if Path(query).is_file():
+        try:
+            image = decode_image(read_media(media_uri(query)))
+        except BadImage as error:
+            raise DataError(f"{query} cannot be read: {error.reason}") from error
+        found = search_captions(store, image, top=top)
+    else:
+        found = search_images(store, query, top=top)
+    for row in found:
+        click.echo(f"{row.score:.3f}  {row.content}")
+
+
+@cli.command()
+@click.argument("features")
+@click.option("--split", default="test", show_default=True, type=click.Choice(["test", "validation"]))
+def recall(features: str, split: str) -> None:
+    """Measure retrieval between the images and captions of a feature store, as encoded: nothing is fitted."""
+    from xmadapter.jobs import measure_recall
+
+    report, images = measure_recall(features, split)
+    click.echo(
+        f"{images} images, {report.text_to_image.queries} captions, {split} split, zero-shot; % ± half the 95 % interval"
+    )
+    click.echo(f"{'':15}{'R@1':>13}{'R@5':>13}{'R@10':>13}{'median':>8}{'mean':>8}")
+    for name, side in (("text to image", report.text_to_image), ("image to text", report.image_to_text)):
+        cells = [f"{one.estimate:.1f} ±{(one.high - one.low) / 2:.1f}" for one in side.recall.values()]
+        click.echo(
+            f"{name:15}" + "".join(f"{cell:>13}" for cell in cells) + f"{side.median_rank:8.0f}{side.mean_rank:8.1f}"
+        )
+
+
 _AT_VERSION = click.option("--at-version", type=click.IntRange(1), help="An earlier commit instead of the newest.")
 
 

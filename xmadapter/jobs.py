@@ -18,6 +18,7 @@ from xmadapter.config import EvaluateConfig, ExportConfig, ReportConfig, SweepCo
 from xmadapter.data import BadImage, read_media
 from xmadapter.elsewhere import Elsewhere, check_elsewhere
 from xmadapter.errors import ConfigError, DataError, FingerprintMismatch, some
+from xmadapter.evaluation.retrieval import RetrievalReport, evaluate_retrieval
 from xmadapter.features import FeatureStore, TestSet, TuningData, base_classes, load_plan, open_features
 from xmadapter.final import FinalResult, predictions_table, run_final
 from xmadapter.forecast import forecast
@@ -36,6 +37,7 @@ __all__ = [
     "evaluate_sweep",
     "export_choice",
     "forecast_sweeps",
+    "measure_recall",
     "report_sweep",
     "sync",
 ]
@@ -109,6 +111,18 @@ def evaluate_sweep(config: EvaluateConfig) -> list[FinalResult]:
         tracker.record(entry)
         _send_file(folder, tracker, store, path)
     return results
+
+
+def measure_recall(features: str, split: str) -> tuple[RetrievalReport, int]:
+    """Measure how captions find their images in a split of a store, and images their captions; also count its images.
+
+    Raises:
+        DataError: The store has no captions in the split.
+    """
+    store = open_features(features)
+    data = store.captioned_test() if split == "test" else store.captioned("validation")
+    text, image, own = (torch.from_numpy(part) for part in (data.text, data.image, data.image_of_text))
+    return evaluate_retrieval(text, image, own), len(data)
 
 
 def _shifted(config: EvaluateConfig, data: TuningData) -> dict[str, FeatureStore]:

@@ -1,5 +1,6 @@
 """The feature store: plan, shards, manifest, and the two doors to what they hold."""
 
+from xmadapter.features.captioned import CaptionedImages
 from xmadapter.features.changes import PlanChanges, compare_plans
 from xmadapter.features.featureset import FeatureSet, Provenance, TestSet, TextBank, TuningData, base_classes
 from xmadapter.features.manifest import FeatureManifest, ShardInfo, ShardRecord, Skipped, latest_manifest
@@ -12,6 +13,7 @@ from xmadapter.features.upkeep import Repair, collect, repair, verify
 
 __all__ = [
     "Begun",
+    "CaptionedImages",
     "EncodePlan",
     "EncodeRecipe",
     "FeatureManifest",

@@ -1,12 +1,14 @@
 """Reading a committed feature store, with every byte checked before a value is used."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 
 from xmadapter.config import Classes, SelectionProtocol
 from xmadapter.errors import DataError, IntegrityError, ResourceError, StoreIncomplete
+from xmadapter.features.captioned import CaptionedImages
 from xmadapter.features.featureset import FeatureSet, Provenance, TestSet, TextBank, TuningData
 from xmadapter.features.manifest import FeatureManifest, ShardInfo, latest_manifest, manifest_versions, read_manifest
 from xmadapter.features.schema import feature_matrix, image_schema, text_schema
@@ -92,6 +94,19 @@ class FeatureStore:
         """Read the test split. Called by the final evaluation and nowhere else; a test walks the callers."""
         return TestSet(self._images("test"), self.provenance)
 
+    def captioned(self, split: Literal["train", "validation"]) -> CaptionedImages:
+        """Read images and captions of a split that may be trained or tuned on; an image without a caption is left out.
+
+        Raises:
+            DataError: The store holds classes, not captions; or the split has no captioned image.
+            IntegrityError: A shard is missing or its bytes changed.
+        """
+        return self._captioned(split)
+
+    def captioned_test(self) -> CaptionedImages:
+        """Read images and captions of the test split, as `captioned`; for the final evaluation alone."""
+        return self._captioned("test")
+
     def read(self, info: ShardInfo) -> pa.Table:
         """Map one shard, as `read_shard`."""
         schema = image_schema if info.modality == "image" else text_schema
@@ -112,6 +127,26 @@ class FeatureStore:
         if not (order == np.arange(len(order))).all():
             features, norms, labels, ids = features[order], norms[order], labels[order], ids[order]
         return FeatureSet(features, norms, labels, tuple(ids))
+
+    def _captioned(self, split: str) -> CaptionedImages:
+        shards = self.manifest.of(split, "text")
+        if not shards:
+            raise DataError(f"{self.root} has no captions in its {split} split; encode a data set that has some")
+        images, table = self._images(split), pa.concat_tables([self.read(info) for info in shards])
+        place = {name: row for row, name in enumerate(images.ids)}
+        parents = [place.get(name.rpartition("/")[0], -1) for name in table["sample_id"].to_pylist()]
+        kept = np.flatnonzero(np.array(parents) >= 0)  # an image that could not be read has captions, but no features
+        rows, image_of_text = np.unique(np.array(parents)[kept], return_inverse=True)
+        if not len(rows):
+            raise DataError(f"no image in the {split} split of {self.root} has a caption")
+        texts = table["text"].to_pylist()
+        return CaptionedImages(
+            images.features[rows, 0],
+            tuple(images.ids[row] for row in rows),
+            feature_matrix(table)[kept],
+            tuple(texts[row] for row in kept),
+            image_of_text,
+        )
 
     def texts(self) -> TextBank:
         """Read the text features of all classes."""
