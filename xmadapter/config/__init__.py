@@ -13,6 +13,15 @@ from xmadapter.config.caches import APETConfig, TipConfig, TipFConfig, XMAdapter
 from xmadapter.config.closed_form import APEConfig, GDAConfig, LogisticConfig, ProKeRConfig, TIMOConfig
 from xmadapter.config.data import DataConfig, ImageFolderData, KarpathyData, ParquetData, VideoData, WebDatasetData
 from xmadapter.config.encode import EmbeddedSpec, EncodeConfig, EncoderSpec, ImageConfig, OpenClipSpec, TinySpec
+from xmadapter.config.encoder_adapters import (
+    BiasTuningConfig,
+    ContrastiveConfig,
+    CrossModalConfig,
+    EncoderAdapterConfig,
+    FullTuningConfig,
+    LoraConfig,
+    UniAdapterConfig,
+)
 from xmadapter.config.fused import FusedConfig, FusedPart, PartConfig
 from xmadapter.config.linear import LinearProbeConfig, ZeroShotConfig
 from xmadapter.config.load import load
@@ -46,20 +55,25 @@ __all__ = [
     "BenchmarkCell",
     "BenchmarkConfig",
     "BenchmarkSet",
+    "BiasTuningConfig",
     "CMAESConfig",
     "Choice",
     "ClapConfig",
     "ClipAdapterConfig",
     "Classes",
     "ClusterConfig",
+    "ContrastiveConfig",
+    "CrossModalConfig",
     "DataConfig",
     "EmbeddedSpec",
     "EncodeConfig",
+    "EncoderAdapterConfig",
     "EncoderSpec",
     "EvaluateConfig",
     "ExportConfig",
     "FitConfig",
     "Frozen",
+    "FullTuningConfig",
     "FusedConfig",
     "FusedPart",
     "GDAConfig",
@@ -69,6 +83,7 @@ __all__ = [
     "KarpathyData",
     "LinearProbeConfig",
     "LpPlusPlusConfig",
+    "LoraConfig",
     "LogisticConfig",
     "MetaConfig",
     "MethodConfig",
@@ -98,6 +113,7 @@ __all__ = [
     "TipFConfig",
     "TrackingConfig",
     "TrainedConfig",
+    "UniAdapterConfig",
     "VideoData",
     "WarmStartConfig",
     "WebDatasetData",

@@ -1,0 +1,28 @@
+"""Modules that act inside an encoder's blocks."""
+
+from xmadapter.encoder_adapters.attach import attach
+from xmadapter.encoder_adapters.bank import AdapterBank
+from xmadapter.encoder_adapters.checkpointing import checkpoint_gradients
+from xmadapter.encoder_adapters.pooling import mean_pool, text_conditioned_similarity
+from xmadapter.encoder_adapters.resume import (
+    check_resumable,
+    image_features,
+    image_tokens,
+    text_features,
+    text_tokens,
+)
+from xmadapter.encoder_adapters.tuned import TunedWeights
+
+__all__ = [
+    "AdapterBank",
+    "TunedWeights",
+    "attach",
+    "check_resumable",
+    "checkpoint_gradients",
+    "image_features",
+    "image_tokens",
+    "mean_pool",
+    "text_conditioned_similarity",
+    "text_features",
+    "text_tokens",
+]
