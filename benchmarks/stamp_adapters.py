@@ -44,7 +44,7 @@ METHODS: dict[str, EncoderAdapterConfig | None] = {
     "bias tuning": BiasTuningConfig(towers="text"),
     "full text tower": FullTuningConfig(towers="text"),
 }
-FIT = ContrastiveConfig(epochs=20, batch_size=128, weight_decay=0.01)
+FIT = ContrastiveConfig(epochs=10, batch_size=64, weight_decay=0.01)
 
 
 class Heads(nn.Module):

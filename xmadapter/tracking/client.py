@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,8 +68,9 @@ def is_refusal(error: Exception) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """Say in one line what a server or its client raised."""
-    return f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
+    """Say in one line what a server or its client raised; an address in it may hold a password."""
+    text = re.sub(r"//[^/@\s]+@", "//***@", str(error))
+    return f"{type(error).__name__}: {text.splitlines()[0][:120] if text else ''}"
 
 
 def masked(uri: str) -> str:
