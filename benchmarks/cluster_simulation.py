@@ -5,7 +5,8 @@ python -m benchmarks.cluster_simulation [--images 1281167] [--views 10] [--image
 The plan is `make_plan`'s, cut into the blocks that the encode job schedules. Nodes and time are simulated: nodes come as Ray's first
 autoscaler launches them and take `--start-s` to boot; a free node takes the next block; a block lasts as long as its slower half, decoding
 on the node's 8 cores at 3.5 ms an image as measured in docs/benchmarks.md, or encoding at an assumed rate; and 10 % more or less by
-chance. Spot nodes are lost at random, and their block is begun again elsewhere. Nothing is encoded.
+chance. Beyond `PLANNED` images the plan is that of as many, its blocks widened: the job has no more of them. Spot nodes are lost at
+random, and their block is begun again elsewhere. Nothing is encoded.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from benchmarks.plan_scale import CLASSES, make_samples
 from xmadapter.config import EmbeddedSpec, ImageConfig
 from xmadapter.features import EncodeRecipe, make_plan
 
+PLANNED = 1_281_167
 BLOCKS = 4096
 """As xmadapter.distributed.encode cuts them."""
 DECODE_S, CORES, SHARD_S, SPREAD = 3.5e-3, 8, 2.1e-3, 0.1
@@ -52,16 +54,16 @@ class Outcome:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=1_281_167)
+    parser.add_argument("--images", type=int, default=PLANNED)
     parser.add_argument("--views", type=int, default=10)
     parser.add_argument("--images-per-s", type=float, default=300)
     parser.add_argument("--start-s", type=float, default=180)
     parser.add_argument("--losses-per-hour", type=float, default=0.05)
     given = parser.parse_args()
-    blocks = block_rows(given.images, given.views)
+    blocks = block_rows(min(given.images, PLANNED), given.views) * max(1.0, given.images / PLANNED)
     seconds = blocks * max(1 / given.images_per_s, DECODE_S / CORES) + SHARD_S
     print(
-        f"{blocks.sum():,} rows in {len(blocks):,} blocks of about {np.median(seconds):.2f} s, {seconds.sum() / 3600:.2f} h on one GPU"
+        f"{blocks.sum():,.0f} rows in {len(blocks):,} blocks of about {np.median(seconds):.2f} s, {seconds.sum() / 3600:.2f} h on one GPU"
     )
     print(
         f"{'GPUs':>5} {'ideal s':>9} {'job s':>9} {'after start s':>14} {'of ideal':>9} {'nodes busy':>11} {'lost':>5}"
