@@ -48,5 +48,6 @@ EVERY: list[AdapterConfig] = [
     ZeroShotConfig(),
     *SINGLE,
     FusedConfig(),
+    FusedConfig(fit=FEW),
     FusedConfig(parts=(FusedPart(adapter=TipFConfig(fit=FEW), weight=0.2),)),
 ]

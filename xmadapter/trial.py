@@ -258,6 +258,7 @@ def _train(
     if isinstance(adapter, FusedAdapter) and isinstance(config, FusedConfig):
         for part, one in zip(adapter.fused_parts, config.parts, strict=True):
             _train(part, one.adapter, episodes, on_epoch)
+            part.requires_grad_(False)  # what the whole trains afterwards is its own
     if isinstance(adapter, LpPlusPlus):
         fit_lp_plus_plus(adapter, episodes, on_epoch=on_epoch)
     fit_config = getattr(config, "fit", None)

@@ -1,13 +1,14 @@
 """The fused adapter (ours): zero-shot plus a kernel ridge in two feature spaces, plus what other methods change about zero-shot.
 
-    logits = s f Tᵀ + w (1 - H(v))^g v + Σ w_m (logits_m - s f Tᵀ),  v = s k(f, K) (k(K, K) + λI)⁻¹ (L - K Tᵀ)
+    logits = s f (T + R)ᵀ + w (1 - H(v))^g v + Σ w_m (logits_m - s f Tᵀ),  v = s k(f, K) (k(K, K) + λI)⁻¹ (L - K Tᵀ)
 
 H(v) is the entropy of softmax(v) over the largest it can be: a query like no support image, for which no class gets more votes than
-another, is left to zero-shot. Every term has a value at which it vanishes, and with all others neutral each method is a special case.
-The ridge is ProKeR's (Bendou et al., CVPR 2025) on other features: half of each row is the feature with its channels evened out, half
-is the feature whitened by how augmentation moves it. What differs between views of one image tells nothing of its class, so directions
-in which views spread count less. It is the within-class whitening of speaker recognition (Hatch and Stolcke, 2006) with views of one
-image in place of a class: it needs no label, so an image can be left out in closed form.
+another, is left to zero-shot. R is trained from zero, beside a ridge that leaves the image out. Every term has a value at which it
+vanishes, and with all others neutral each method is a special case. The ridge is ProKeR's (Bendou et al., CVPR 2025) on other
+features: half of each row is the feature with its channels evened out, half is the feature whitened by how augmentation moves it.
+What differs between views of one image tells nothing of its class, so directions in which views spread count less. It is the
+within-class whitening of speaker recognition (Hatch and Stolcke, 2006) with views of one image in place of a class: it needs no
+label, so an image can be left out in closed form.
 """
 
 import math
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from xmadapter.adapters.base import FeatureAdapter, Memory, SolvableAdapter
@@ -86,6 +87,8 @@ class FusedAdapter(SolvableAdapter[FusedConfig]):
         self.register_buffer("centre", keys.new_zeros(len(keys), 1, dim))
         if config.view_shrinkage is not None:
             self.register_buffer("whitening", torch.eye(dim).to(keys).repeat(len(keys), 1, 1))
+        if config.fit is not None:
+            self.residual = nn.Parameter(memory.text.new_zeros(len(keys), *memory.text.shape))
         self._queries: Tensor | None = None
         self._residual: Tensor | None = None
         self._ridges: dict[float, Ridge] = {}
@@ -111,11 +114,32 @@ class FusedAdapter(SolvableAdapter[FusedConfig]):
         self._ridges.clear()
 
     def base_logits(self, image: Float[Tensor, "#seeds batch dim"]) -> Float[Tensor, "#seeds batch classes"]:
-        """Classify without the ridge: zero-shot, and what the parts change about it."""
+        """Classify without the ridge: zero-shot, and what the parts and the trained residual change about it."""
         logits = zero_shot = super().base_logits(image)
+        if self.config.fit is not None:
+            logits = logits + self.logit_scale * (image @ self.residual.mT)
         for part, one in zip(self.fused_parts, self.config.parts, strict=True):
             logits = logits + one.weight * (part(image) - zero_shot)
         return logits
+
+    def loss(
+        self,
+        image: Float[Tensor, "seeds batch dim"],
+        labels: Int[Tensor, "seeds batch"],
+        rows: Int[Tensor, "seeds batch"],
+    ) -> Float[Tensor, " seeds"]:
+        """Score a training batch: cross-entropy beside the ridge that was fitted without the image.
+
+        Beside the one that was fitted with it there would be nothing left to learn. Where shots were averaged none can be left out.
+        """
+        if self._queries is None or self._residual is None:
+            return super().loss(image, labels, rows)
+        config = self.config
+        affinity = sharpened(self._embedded(image) @ self.keys.mT, config.sharpness)
+        held_out = self._ridge(config.sharpness, self._residual).held_out(affinity, config.regularisation, rows)
+        votes = gated(self.logit_scale * held_out, gate=config.gate)
+        logits = self.base_logits(image) + config.cache_weight * votes
+        return F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none").mean(dim=-1)
 
     def vote_grid(
         self, image: Float[Tensor, "#seeds batch dim"], grid: Mapping[str, Sequence[float]]
@@ -130,8 +154,9 @@ class FusedAdapter(SolvableAdapter[FusedConfig]):
 
     @property
     def held_out_images(self) -> Float[Tensor, "seeds support dim"] | None:
-        """The support in the view in which queries come, where it can be left out image by image: without trained parts."""
-        return None if self.config.parts else self._queries  # nor where shots were averaged
+        """The support in the view in which queries come, where it can be left out image by image: without anything trained."""
+        trained = self.config.parts or self.config.fit is not None
+        return None if trained else self._queries  # nor where shots were averaged
 
     def held_out_grid(self, grid: Mapping[str, Sequence[float]]) -> Iterator[Float[Tensor, "seeds support classes"]]:
         """Yield, as `vote_grid`, the correction of each support image by the ridge that was fitted without it."""

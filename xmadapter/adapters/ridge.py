@@ -69,24 +69,31 @@ class Ridge:
         return (self.eigenvectors @ (self._gains(regularisation)[..., None] * self.targets)).float()
 
     def held_out(
-        self, affinity: Float[Tensor, "seeds support support"], regularisation: float
-    ) -> Float[Tensor, "seeds support classes"]:
-        """Predict each support image by the regression that was fitted without it, exactly and without fitting again.
+        self,
+        affinity: Float[Tensor, "seeds queries support"],
+        regularisation: float,
+        rows: Int[Tensor, "seeds queries"] | None = None,
+    ) -> Float[Tensor, "seeds queries classes"]:
+        """Predict support images by the regression that was fitted without them, exactly and without fitting again.
 
         Without image i the weights are c - H_i c_i / H_ii, H = (K + λI)⁻¹ (block inversion; for the residual itself: Allen, 1974).
 
         Args:
-            affinity: Of another view of each support image, one a row, to every key.
+            affinity: Of other views of support images, one a row, to every key.
             regularisation: Ridge, λ.
+            rows: Which support image each is a view of; None: each in turn, all of them.
 
         Returns:
             Corrections; exact as long as kernel and residual do not depend on the label of the image left out.
         """
         gains, query = self._gains(regularisation), affinity.double() @ self.eigenvectors
         weights = self.eigenvectors @ (gains[..., None] * self.targets)
-        own = (gains[:, None] * self.eigenvectors.square()).sum(dim=-1)  # H_ii
-        reached = (query * gains[:, None] * self.eigenvectors).sum(dim=-1)  # what H_i gives to the query of image i
-        return (affinity.double() @ weights - (reached / own)[..., None] * weights).float()
+        axes, left_out = self.eigenvectors, weights
+        if rows is not None:
+            axes, left_out = (torch.take_along_dim(one, rows[..., None], dim=1) for one in (axes, weights))
+        own = (gains[:, None] * axes.square()).sum(dim=-1)  # H_ii
+        reached = (query * gains[:, None] * axes).sum(dim=-1)  # what H_i gives to the query of image i
+        return (affinity.double() @ weights - (reached / own)[..., None] * left_out).float()
 
     def _gains(self, regularisation: float) -> Float[Tensor, "seeds support"]:
         return 1 / (self.eigenvalues.clamp_min(0) + regularisation)

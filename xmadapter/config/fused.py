@@ -9,7 +9,7 @@ from xmadapter.config.base import Frozen
 from xmadapter.config.caches import APETConfig, TipConfig, TipFConfig, XMAdapterConfig
 from xmadapter.config.closed_form import APEConfig, GDAConfig, LogisticConfig, ProKeRConfig, TIMOConfig
 from xmadapter.config.linear import LinearProbeConfig
-from xmadapter.config.space import SolveRange, SpaceEntry
+from xmadapter.config.space import FitConfig, SolveRange, SpaceEntry
 from xmadapter.config.trained import (
     ClapConfig,
     ClipAdapterConfig,
@@ -74,6 +74,10 @@ class FusedConfig(Frozen):
         description="How strongly the ridge's correction is shrunk where its votes are undecided; 0 is neutral.",
     )
     parts: tuple[FusedPart, ...] = ()
+    fit: FitConfig | None = Field(
+        default=None,
+        description="Training of a linear residual, from zero: it starts at the closed form; null leaves it out.",
+    )
     title: ClassVar[str] = "Fused adapter"
     solvable: ClassVar[tuple[str, ...]] = ("sharpness", "regularisation", "cache_weight")
     default_solve: ClassVar[Mapping[str, SolveRange]] = {

@@ -35,6 +35,7 @@ TRAINED = {
     "linear-probe": LinearProbeConfig(),
     "tip-f": TipFConfig(),
     "ape-t": APETConfig(),
+    "fused-trained": FusedConfig(fit=FitConfig()),
     "xmadapter-fixed": XMAdapterConfig(ratio="fixed", text_width=4, gap="divergence", agreement=0.1),
     "xmadapter-learned": XMAdapterConfig(ratio="learned", text_width=4),
     "xmadapter-dynamic": XMAdapterConfig(ratio="dynamic", text_width=4, gap="true-class"),
@@ -69,7 +70,7 @@ trained = pytest.mark.parametrize("config", TRAINED.values(), ids=TRAINED)
 
 def fitted(config: AdapterConfig, episodes: EpisodeBatch) -> FeatureAdapter:
     adapter = make_adapter(config, DATA, episodes)
-    if hasattr(config, "fit"):
+    if getattr(config, "fit", None) is not None:
         fit(adapter, episodes, FEW_STEPS)
     return adapter
 

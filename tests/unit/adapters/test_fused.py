@@ -98,6 +98,37 @@ def test_parts_add_what_they_change_about_zero_shot():
     torch.testing.assert_close(make(parts=parts)(images), expected, atol=1e-3, rtol=0)
 
 
+def test_training_starts_from_the_closed_form():
+    images, adapter = EPISODES.validation, make(fit=FEW.model_dump())
+    assert torch.equal(adapter(images), make()(images))
+    assert adapter.trained_parameters == 4 * 8
+    assert adapter.held_out_images is None
+    trained = fit_adapter(DATA, FusedConfig(fit=FEW), EPISODES)
+    assert (trained(images) - make()(images)).abs().max() > 0.01
+
+
+def test_the_residual_is_trained_beside_a_ridge_that_was_fitted_without_the_image():
+    adapter, closed = make(fit=FEW.model_dump()), make()
+    rows = torch.arange(len(EPISODES.labels)).flip(0).expand(2, -1)
+    seed_axis = torch.arange(2)[:, None]
+    images, labels = EPISODES.views[seed_axis, rows, 0], EPISODES.labels[rows]
+    logits = closed.base_logits(EPISODES.views[:, :, 0]) + next(closed.held_out_grid({}))
+    slow = torch.nn.functional.cross_entropy(logits.movedim(-1, 1), EPISODES.labels.expand(2, -1), reduction="none")
+    torch.testing.assert_close(adapter.loss(images, labels, rows), slow.mean(dim=1))
+
+
+def test_parts_and_the_residual_are_trained_one_after_the_other():
+    part = FusedPart(adapter=TipFConfig(fit=FEW), weight=0.5)
+    both = fit_adapter(DATA, FusedConfig(parts=(part,), fit=FEW), EPISODES)
+    alone = fit_adapter(DATA, FusedConfig(parts=(part,)), EPISODES)
+    assert isinstance(both, FusedAdapter)
+    assert isinstance(alone, FusedAdapter)
+    for ours, theirs in zip(both.parts.parameters(), alone.parts.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    restored = restore_adapter(both.config, both.state_dict(), seeds=2)
+    assert torch.equal(restored(EPISODES.validation), both(EPISODES.validation))
+
+
 def test_parts_come_back_from_a_saved_state():
     config = FusedConfig(parts=(FusedPart(adapter=TipFConfig(fit=FEW)), FusedPart(adapter=GDAConfig(), weight=0.1)))
     adapter = fit_adapter(DATA, config, EPISODES)
