@@ -16,6 +16,7 @@ from xmadapter.config import (
     SweepConfig,
     load,
 )
+from xmadapter.config.doctor import DoctorConfig
 
 CONFIGS = {
     "encode": EncodeConfig,
@@ -24,15 +25,16 @@ CONFIGS = {
     "report": ReportConfig,
     "export": ExportConfig,
     "benchmark": BenchmarkConfig,
+    "doctor": DoctorConfig,
 }
 FILES = sorted((REPOSITORY / "pipelines" / "configs").rglob("*.y*ml"))
 PIPELINES = sorted((REPOSITORY / "pipelines").glob("*.py"))
 
 
-def openers(function: ast.AST) -> int:
+def openers(function: ast.AST, name: str = "test") -> int:
     """Count the calls `something.test()` in a piece of source."""
     calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
-    return sum(isinstance(call.func, ast.Attribute) and call.func.attr == "test" for call in calls)
+    return sum(isinstance(call.func, ast.Attribute) and call.func.attr == name for call in calls)
 
 
 def test_only_the_final_evaluation_opens_the_test_split():
@@ -48,6 +50,10 @@ def test_only_the_final_evaluation_opens_the_test_split():
         node.name for node in jobs.body if isinstance(node, ast.FunctionDef) and "_open_tests(" in ast.unparse(node)
     ]
     assert callers == ["evaluate_sweep", "_open_tests"]
+    captioned = Counter(
+        {name: openers(tree, "captioned_test") for name, tree in zip(found, trees.values(), strict=True)}
+    )
+    assert +captioned == {"xmadapter/jobs.py": 1, "benchmarks/stamp_adapters.py": 1}  # `xmadapter recall` fits nothing
 
 
 def pipeline_of(file: Path) -> str:
