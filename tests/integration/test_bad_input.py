@@ -269,7 +269,7 @@ def test_help_of_the_command_line_lists_its_verbs(desk):
     done = desk("xmadapter", "--help")
     assert (done.status, done.err) == (0, "")
     verbs = re.findall(r"^  ([a-z]+)  ", done.out.partition("Commands:\n")[2], re.MULTILINE)
-    assert verbs == ["check", "gc", "inspect", "predict", "promote", "repair", "sync", "verify"]
+    assert verbs == ["check", "gc", "inspect", "predict", "promote", "recall", "repair", "search", "sync", "verify"]
     for verb in verbs:
         assert desk("xmadapter", verb, "--help").out.startswith(f"Usage: xmadapter {verb} ")
 

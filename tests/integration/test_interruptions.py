@@ -135,7 +135,9 @@ def test_an_interrupted_sweep_says_so_in_one_line(interrupted_sweep):
 
 def test_trials_in_hand_finish_before_an_interrupted_sweep_ends(interrupted_sweep):
     (in_hand,) = counted(r"interrupted: (\d+) trials in hand finish; interrupt again", interrupted_sweep.done.err)
-    assert trial_lines(interrupted_sweep.path) >= 1 + in_hand >= 2
+    assert (
+        trial_lines(interrupted_sweep.path) >= in_hand >= 1
+    )  # the one that was waited for may still have counted as running
     assert trial_lines(interrupted_sweep.path) < TRIALS
 
 
