@@ -1,7 +1,12 @@
-"""A TrialActor with faults; a module of its own, since workers import it by name."""
+"""TrialActors with faults; a module of its own, since workers import it by name.
+
+What a trial has been through is remembered by files beside `FAULTY_MARKER`, as its process is gone.
+"""
 
 import os
+import random
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +24,21 @@ class FaultyActor(TrialActor):
         trial_actor.run_trial = _run_or_fail
 
 
-def _run_or_fail(data: TuningData, config: TrialConfig) -> TrialResult:
+class MortalActor(TrialActor):
+    """Every other trial, by chance from `CHAOS_SEED`, loses its process once, some time after it began."""
+
+    def setup(self, *arguments: Any, **features: Any) -> None:
+        super().setup(*arguments, **features)
+        trial_actor.run_trial = _run_or_die
+
+
+def deaths() -> int:
+    """How many processes have died."""
+    marker = Path(os.environ["FAULTY_MARKER"])
+    return len(list(marker.parent.glob(f"{marker.name}.*")))
+
+
+def _run_or_fail(data: TuningData, config: TrialConfig, **where: Any) -> TrialResult:
     match config.method:
         case "raises":
             raise ValueError("made up")
@@ -27,7 +46,21 @@ def _run_or_fail(data: TuningData, config: TrialConfig) -> TrialResult:
             raise MemoryError
         case "dies":
             os.kill(os.getpid(), signal.SIGKILL)
-        case "dies once" if not (once := Path(f"{os.environ['FAULTY_MARKER']}.{config.shots}")).exists():
-            once.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-    return run_trial(data, config)
+        case "dies once":
+            _die_once(str(config.shots))
+    return run_trial(data, config, **where)
+
+
+def _run_or_die(data: TuningData, config: TrialConfig, **where: Any) -> TrialResult:
+    chance = random.Random(f"{os.environ['CHAOS_SEED']} {config.fingerprint}")
+    if chance.random() < 0.5:
+        _die_once(config.fingerprint, after_s=chance.uniform(0, 0.5))
+    return run_trial(data, config, **where)
+
+
+def _die_once(name: str, *, after_s: float = 0) -> None:
+    once = Path(f"{os.environ['FAULTY_MARKER']}.{name}")
+    if not once.exists():
+        once.touch()
+        time.sleep(after_s)
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -4,19 +4,15 @@ Only processes that the tests began are ended: workers of the Ray that this proc
 """
 
 import os
-import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import ray
 
-from tests.cluster.faulty_actor import FaultyActor
-from tests.cluster.victims import kill, running
+from tests.cluster.faulty_actor import FaultyActor, MortalActor, deaths
 from tests.factories import make_encode_plan, make_samples, make_store
 from xmadapter.config import SweepConfig
 from xmadapter.distributed import sweep
@@ -30,7 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning"),
 ]
 
-SEED = int(os.environ.get("CHAOS_SEED", "1"))
+SEED = os.environ.setdefault("CHAOS_SEED", "1")  # which workers inherit
 TIP_F = {"kind": "tip-f", "fit": {"epochs": 200}}
 SOUND = [{"adapter": {"kind": "tip"}}, {"adapter": TIP_F, "trials": 4}]
 FAULTY = [{"adapter": TIP_F, "trials": 1, "name": name} for name in ("raises", "hungry", "dies", "dies once")]
@@ -45,15 +41,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], None]]:
     """Start a Ray with so many slots, in place of the one before."""
-    os.environ["FAULTY_MARKER"] = str(tmp_path_factory.mktemp("marker") / "died")
 
     def start(slots: int) -> None:
         ray.shutdown()
+        os.environ["FAULTY_MARKER"] = str(tmp_path_factory.mktemp("marker") / "died")
         ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 
     yield start
     ray.shutdown()
-    del os.environ["FAULTY_MARKER"]
+    os.environ.pop("FAULTY_MARKER", None)
 
 
 def make_folder(store: FeatureStore, output: Path, methods: list[Any]) -> SweepFolder:
@@ -96,31 +92,15 @@ def quiet(store: FeatureStore, tmp_path_factory: pytest.TempPathFactory, cluster
     return found(store, folder)
 
 
-def kill_workers(count: int, stop: threading.Event, killed: list[int]) -> None:
-    """Kill workers that run a trial: after a random while, the next one that is seen at work."""
-    print(f"seed {SEED}")
-    rng = random.Random(SEED)
-    while len(killed) < count and not stop.wait(rng.uniform(0.2, 1.0)):
-        while not (busy := running(psutil.Process(), "_Inner.train")) and not stop.wait(0.02):
-            pass
-        if busy and kill(victim := rng.choice(busy)):
-            killed.append(victim.pid)
-            stop.wait(2)  # its successor imports torch first
-
-
 def test_four_slots_and_killed_workers_change_no_result(
-    store: FeatureStore, tmp_path: Path, cluster: Callable[[int], None], quiet: Found
+    store: FeatureStore, tmp_path: Path, cluster: Callable[[int], None], quiet: Found, monkeypatch: pytest.MonkeyPatch
 ):
+    print(f"seed {SEED}")
     cluster(4)
-    folder, stop, killed = make_folder(store, tmp_path / "sweep", SOUND), threading.Event(), []
-    killer = threading.Thread(target=kill_workers, args=(2, stop, killed))
-    killer.start()
-    try:
-        summary = run_sweep(store, folder)
-    finally:
-        stop.set()
-        killer.join()
-    assert len(killed) == 2
+    monkeypatch.setattr(sweep, "TrialActor", MortalActor)
+    folder = make_folder(store, tmp_path / "sweep", SOUND)
+    summary = run_sweep(store, folder)
+    assert deaths() >= 1
     assert summary.failures == []
     assert found(store, folder) == quiet
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.factories import make_result
 from tests.unit.distributed.test_search import make_study
-from xmadapter.distributed.sweep import _Record
+from xmadapter.distributed.sweep import _Record  # pyright: ignore[reportPrivateUsage]  what Tune calls, without Tune
 
 STUDY = make_study({}, uid="study")
 
