@@ -24,7 +24,7 @@ from tests.integration.line import REPOSITORY, Done, end_session
 
 CONFIG = REPOSITORY / "cluster" / "local.yaml"
 _BIN = Path(sys.executable).parent
-_DEADLINE_S = 120.0
+_DEADLINE_S = 240.0
 _SETTLED_S = 2.0
 Nodes = frozenset[tuple[str, str]]
 """Living workers: type and id of each."""

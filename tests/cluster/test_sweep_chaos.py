@@ -1,6 +1,6 @@
 """Sweeps whose trials raise, run out of memory or lose their process: the others find what they find in a quiet sweep.
 
-Only processes that the tests began are ended: workers of the Ray that this process started, by pid.
+Workers that die end themselves, in the Ray that this process started.
 """
 
 import os
