@@ -181,7 +181,7 @@ def kill_all(started: Started) -> Done:
     """Kill a driver, and its workers as the end of its machine would: Ray lets them work on until it misses the driver."""
     done = started.kill()
     for process in workers():
-        process.kill()
+        kill(process)
     settle()
     return done
 
