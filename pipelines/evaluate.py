@@ -6,13 +6,12 @@ python -m pipelines.evaluate --config pipelines/configs/demo/evaluate.yaml [a.b=
 from xmadapter.config import EvaluateConfig
 from xmadapter.entry import entry_point
 from xmadapter.jobs import evaluate_sweep
-from xmadapter.reports import summary_table
 
 
 @entry_point(EvaluateConfig)
 def main(config: EvaluateConfig) -> None:
     """Score the chosen trials and print the table."""
-    print(summary_table(evaluate_sweep(config)))
+    print(evaluate_sweep(config))
 
 
 if __name__ == "__main__":

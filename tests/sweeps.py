@@ -8,7 +8,7 @@ from xmadapter.records import chosen_entry, method_entry, trial_entry
 from xmadapter.results import SweepFolder, create_sweep_folder
 from xmadapter.selection import select_best
 from xmadapter.tracking import Tracker
-from xmadapter.trial import run_trial
+from xmadapter.trial import TrialResult, run_trial
 
 
 def sweep_here(config: SweepConfig) -> SweepFolder:
@@ -27,7 +27,7 @@ def sweep_here(config: SweepConfig) -> SweepFolder:
         last = {"result": result.model_dump_json()}
         search.on_trial_complete(str(number), last)
         tracker.record(trial_entry(study, drawn["number"], *ended(last, drawn["drawn"])))
-    best = select_best(folder.results(store.manifest.plan_fingerprint))
+    best = select_best(folder.results(store.manifest.plan_fingerprint, TrialResult))
     tracker.record(chosen_entry(best, list(studies.values())))
     tracker.close(timeout_s=120)
     return folder

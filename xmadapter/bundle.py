@@ -122,6 +122,10 @@ def load_bundle(path: str) -> AdapterBundle:
     """
     folder = local_path(path)
     if not (folder / "bundle.json").is_file():
+        if (folder / "retrieval.json").is_file():
+            raise ConfigError(
+                f"{path} finds images and captions and knows no classes; use xmadapter search {path} QUERY"
+            )
         raise ConfigError(f"{path} holds no bundle; make one with pipelines.export")
     card = unseal(BundleCard, folder / "bundle.json", advice="export the bundle again")
     try:

@@ -77,24 +77,23 @@ def check(config: Path, override: tuple[str, ...]) -> None:
 
 
 @cli.command()
-@click.argument("features")
+@click.argument("source")
 @click.argument("query")
 @click.option("--top", default=5, show_default=True, type=click.IntRange(1), help="Rows to print.")
-def search(features: str, query: str, top: int) -> None:
-    """Print the images of a feature store that a text describes; where QUERY is an image file, its nearest captions."""
-    from xmadapter.data import BadImage, decode_image, media_uri, read_media
-    from xmadapter.features import open_features
-    from xmadapter.search import search_captions, search_images
+@click.option("--features", help="Store to search with a bundle; by default the one it was trained on.")
+def search(source: str, query: str, top: int, features: str | None) -> None:
+    """Print the images that a text describes, in a feature store or as a retrieval bundle sees it.
 
-    store = open_features(features)
-    if Path(query).is_file():
+    Where QUERY is an image file, print its nearest captions.
+    """
+    from xmadapter.data import BadImage
+    from xmadapter.search import open_searcher
+
+    with open_searcher(source, features) as searcher:
         try:
-            image = decode_image(read_media(media_uri(query)))
+            found = searcher.captions(query, top=top) if Path(query).is_file() else searcher.images(query, top=top)
         except BadImage as error:
             raise DataError(f"{query} cannot be read: {error.reason}") from error
-        found = search_captions(store, image, top=top)
-    else:
-        found = search_images(store, query, top=top)
     for row in found:
         click.echo(f"{row.score:.3f}  {row.content}")
 

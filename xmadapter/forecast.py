@@ -7,11 +7,11 @@ from typing import NoReturn
 import torch
 from tqdm import tqdm
 
-from xmadapter.config import MethodConfig, SweepConfig
+from xmadapter.config import FinetuneConfig, MethodConfig, RetrievalConfig, SweepConfig
 from xmadapter.errors import ConfigError, StoreIncomplete, XMAdapterError
-from xmadapter.features import TuningData, open_features
+from xmadapter.features import RetrievalData, TuningData, open_features
 from xmadapter.results import Study, peek_sweep_folder
-from xmadapter.trial import run_trial
+from xmadapter.tasks import read_data, run_any, with_images_counted
 
 __all__ = ["Forecast", "forecast"]
 
@@ -29,7 +29,7 @@ class Forecast:
     """
 
     experiment: str
-    method: MethodConfig
+    method: MethodConfig | MethodConfig[RetrievalConfig]
     left: Mapping[int, int]
     finished: int
     seconds: Mapping[int, float]
@@ -45,7 +45,7 @@ class Forecast:
         return sum(self.left[shots] * self.seconds[shots] for shots in self.seconds)
 
 
-def forecast(configs: Sequence[SweepConfig]) -> list[Forecast]:
+def forecast(configs: Sequence[SweepConfig | FinetuneConfig]) -> list[Forecast]:
     """Count the trials of sweeps, and run two of each method to see how long they take; nothing is recorded.
 
     Raises:
@@ -62,12 +62,16 @@ def forecast(configs: Sequence[SweepConfig]) -> list[Forecast]:
         torch.set_num_threads(threads)
 
 
-def _forecast(config: SweepConfig, bar: "tqdm[NoReturn]") -> Iterator[Forecast]:
+def _forecast(config: SweepConfig | FinetuneConfig, bar: "tqdm[NoReturn]") -> Iterator[Forecast]:
     try:
         store = open_features(config.features)
     except StoreIncomplete:
+        if isinstance(config, FinetuneConfig):
+            raise  # how many images there are is not known before
         store = None
-    data = store.tuning(config.protocol, config.classes) if store else None
+    if store and isinstance(config, FinetuneConfig):
+        config = with_images_counted(config, store)
+    data = read_data(store, config) if store else None
     folder = peek_sweep_folder(config)
     earlier = folder.trials()
     studies = folder.studies(store.manifest.plan_fingerprint if store else "")
@@ -80,7 +84,7 @@ def _forecast(config: SweepConfig, bar: "tqdm[NoReturn]") -> Iterator[Forecast]:
         bar.update()
 
 
-def _seconds(data: TuningData, studies: Sequence[Study]) -> dict[int, float]:
+def _seconds(data: TuningData | RetrievalData, studies: Sequence[Study]) -> dict[int, float]:
     """Time a trial at the fewest and at the most shots; a straight line between them."""
     ends = [min(studies, key=lambda study: study.shots), max(studies, key=lambda study: study.shots)]
     low, high = (_time(data, study) for study in ends)
@@ -88,9 +92,10 @@ def _seconds(data: TuningData, studies: Sequence[Study]) -> dict[int, float]:
     return {study.shots: low + (high - low) * (study.shots - ends[0].shots) / width for study in studies}
 
 
-def _time(data: TuningData, study: Study) -> float:
+def _time(data: TuningData | RetrievalData, study: Study) -> float:
     try:
-        return run_trial(data, study.trial(study.method.as_configured or {})).seconds
+        unrecorded = study.model_copy(update={"states": None})
+        return run_any(data, unrecorded.trial(study.method.as_configured or {})).seconds
     except XMAdapterError:
         raise
     except Exception as error:  # whatever a method can raise, as in a sweep

@@ -14,6 +14,7 @@ from xmadapter.bundle import BundleCard, load_bundle
 from xmadapter.errors import ConfigError, FingerprintMismatch, NotBetter
 from xmadapter.evaluation import Interval, image_interval
 from xmadapter.features import open_features
+from xmadapter.final import FinalResult
 from xmadapter.records import encoder_name
 from xmadapter.reports.wording import bounds, points
 from xmadapter.results import SweepFolder, open_sweep_folder
@@ -85,7 +86,9 @@ def promote(sweep: str, bundle: str) -> Promotion:
 def _predictions(folder: SweepFolder, card: BundleCard, sweep: str) -> pa.Table:
     """Read what the bundle's own episode predicted on the test split, one row per image."""
     finals = [
-        final for final in folder.finals() if (final.choice.method, final.choice.shots) == (card.method, card.shots)
+        final
+        for final in folder.finals(FinalResult)
+        if (final.choice.method, final.choice.shots) == (card.method, card.shots)
     ]
     if not finals:
         raise ConfigError(

@@ -13,17 +13,23 @@ from datetime import UTC, datetime
 
 from pydantic import JsonValue
 
-from xmadapter.config import EncoderSpec, Frozen, SweepConfig
+from xmadapter.config import EncoderSpec, FinetuneConfig, Frozen, SweepConfig
 from xmadapter.features import FeatureManifest
 from xmadapter.final import FinalResult
 from xmadapter.ledger import Entry
 from xmadapter.results import FinishedTrial, Study
+from xmadapter.retrieval import KS, FinetuneResult, RetrievalFinal, mean_recall
 from xmadapter.trial import TrialResult
 
-__all__ = ["chosen_entry", "encoder_name", "final_entry", "method_entry", "trial_entry"]
+__all__ = ["chosen_entry", "encoder_name", "final_entry", "method_entry", "recall_entry", "trial_entry"]
+
+_MEASURE = {"classification": "accuracy", "retrieval": "recall"}
+"""What scores are called, by task: the first part of their names in MLflow."""
 
 
-def method_entry(study: Study, config: SweepConfig, manifest: FeatureManifest, *, job: str | None = None) -> Entry:
+def method_entry(
+    study: Study, config: SweepConfig | FinetuneConfig, manifest: FeatureManifest, *, job: str | None = None
+) -> Entry:
     """Open the parent run of a method; `job` is the submission id of the Ray job that runs it."""
     encoder = manifest.recipe.encoder
     tags: dict[str, JsonValue] = {
@@ -31,7 +37,7 @@ def method_entry(study: Study, config: SweepConfig, manifest: FeatureManifest, *
         "dataset": config.experiment,
         "encoder": encoder_name(encoder),
         "encoder_fingerprint": encoder.fingerprint,
-        "protocol": config.protocol,
+        "protocol": _protocol(config),
         "split_hash": manifest.split_hash,
         "feature_manifest": manifest.plan_fingerprint,
         "config_hash": config.fingerprint,
@@ -41,7 +47,7 @@ def method_entry(study: Study, config: SweepConfig, manifest: FeatureManifest, *
     }
     params = {
         "features": config.features,
-        "protocol": config.protocol,
+        "protocol": _protocol(config),
         "shots": " ".join(map(str, config.shots)),
         "seeds": " ".join(map(str, config.seeds)),
         "trials_per_shot_count": study.draws,
@@ -52,9 +58,15 @@ def method_entry(study: Study, config: SweepConfig, manifest: FeatureManifest, *
         "params": params,
         "dataset": _dataset(config, manifest),
         "searched": list(study.method.search_space),
+        "measure": _MEASURE[study.task],
         "config": config.model_dump(mode="json"),
     }
     return Entry("method", study.parent, body)
+
+
+def _protocol(config: SweepConfig | FinetuneConfig) -> str:
+    """Name what was chosen on; captioned images have no shots to draw validation images by."""
+    return config.protocol if isinstance(config, SweepConfig) else "full-val"
 
 
 def encoder_name(encoder: EncoderSpec) -> str:
@@ -62,7 +74,7 @@ def encoder_name(encoder: EncoderSpec) -> str:
     return getattr(encoder, "model", None) or encoder.kind
 
 
-def _dataset(config: SweepConfig, manifest: FeatureManifest) -> dict[str, JsonValue]:
+def _dataset(config: SweepConfig | FinetuneConfig, manifest: FeatureManifest) -> dict[str, JsonValue]:
     """Describe the data as MLflow lists it: the split is its digest, since two splits of the same images are two data sets."""
     rows = {
         split: sum(shard.rows // shard.views for shard in manifest.of(split))
@@ -97,16 +109,14 @@ def trial_entry(study: Study, number: int, trial: FinishedTrial, failure: str | 
         "params": {"shots": study.shots, **drawn},
         "metrics": {},
         "rungs": {str(epoch): value for epoch, value in trial.rungs.items()},
+        "measure": _MEASURE[study.task],
         "result": None,
     }
     if result is not None:
-        body["params"] = {"shots": study.shots, **_flat(result.adapter), **_prefixed("solved", result.solved)}
+        body["params"] = {"shots": study.shots, **_flat(result.adapter), **_solved(result)}
         body["metrics"] = {
-            **_accuracies(result),
-            **{
-                f"seeds/validation_{seed}": value
-                for seed, value in zip(result.seeds, result.validation, strict=bool(result.validation))
-            },
+            **_scores(result),
+            **{f"seeds/validation_{seed}": value for seed, value in _by_seed(result).items()},
             "cost/seconds": result.seconds,
             "cost/trained_parameters": result.trained_parameters,
             "cost/stored_kb": result.stored_bytes / 1000,
@@ -116,22 +126,37 @@ def trial_entry(study: Study, number: int, trial: FinishedTrial, failure: str | 
     return Entry("trial", f"{study.uid}-{number}", body)
 
 
-def chosen_entry(best: Iterable[TrialResult], studies: Iterable[Study]) -> Entry:
+def chosen_entry(best: Iterable[TrialResult] | Iterable[FinetuneResult], studies: Iterable[Study]) -> Entry:
     """Put the accuracies that chose on the parents, shot count by shot count."""
     parents = {study.method.title: study.parent for study in studies}
     metrics: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
     for result in best:
-        metrics[parents[result.method]][str(result.shots)] = _accuracies(result)
+        metrics[parents[result.method]][str(result.shots)] = _scores(result)
     return Entry("chosen", _stamp(), {"metrics": metrics})
 
 
-def _accuracies(result: TrialResult) -> dict[str, float]:
-    """Name the accuracies that choose, and that on validation images where there are any."""
+def _scores(result: TrialResult | FinetuneResult) -> dict[str, float]:
+    """Name what chooses, and what was found on validation images where there are any."""
+    if isinstance(result, FinetuneResult):
+        count = len(result.validation)
+        first = sum(one.text_to_image.recall[1].estimate for one in result.validation) / (100 * count)
+        return {"recall/selection": result.score, "recall/validation_text_to_image_1": first}
     validation = result.mean_validation
     return {
         "accuracy/selection": result.score,
         **({} if validation is None else {"accuracy/validation": validation}),
     }
+
+
+def _solved(result: TrialResult | FinetuneResult) -> dict[str, JsonValue]:
+    return _prefixed("solved", result.solved) if isinstance(result, TrialResult) else {}
+
+
+def _by_seed(result: TrialResult | FinetuneResult) -> dict[int, float]:
+    """Accuracy or mean recall on validation images, by seed."""
+    if isinstance(result, FinetuneResult):
+        return dict(zip(result.seeds, map(mean_recall, result.validation), strict=True))
+    return dict(zip(result.seeds, result.validation, strict=bool(result.validation)))
 
 
 def final_entry(results: Iterable[FinalResult], studies: Iterable[Study], *, looks: int) -> Entry:
@@ -156,6 +181,48 @@ def final_entry(results: Iterable[FinalResult], studies: Iterable[Study], *, loo
     return Entry("final", _stamp(), {"metrics": metrics, "notes": notes, "results": everything, "looks": looks})
 
 
+def recall_entry(results: Iterable[RetrievalFinal], studies: Iterable[Study], *, looks: int) -> Entry:
+    """Put the test recalls on the parents, in [0, 1] with their interval, as `final_entry` does accuracies."""
+    parents = {study.method.title: study.parent for study in studies}
+    metrics: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
+    by_parent: dict[str, list[RetrievalFinal]] = defaultdict(list)
+    for result in results:
+        parent = parents[result.choice.method]
+        by_parent[parent].append(result)
+        mean = result.mean_recall
+        metrics[parent][str(result.choice.shots)] = {
+            "recall/test": mean.estimate / 100,
+            **{f"recall/text_to_image_{k}": result.recall("text_to_image", k).estimate / 100 for k in KS},
+            **{f"recall/image_to_text_{k}": result.recall("image_to_text", k).estimate / 100 for k in KS},
+            "interval/test_low": mean.low / 100,
+            "interval/test_high": mean.high / 100,
+            "cost/trained_parameters": float(result.choice.trained_parameters),
+            "cost/stored_kb": result.choice.stored_bytes / 1000,
+        }
+    notes = {parent: _recall_note(group, looks) for parent, group in by_parent.items()}
+    everything = [result.model_dump(mode="json") for group in by_parent.values() for result in group]
+    return Entry("final", _stamp(), {"metrics": metrics, "notes": notes, "results": everything, "looks": looks})
+
+
+def _recall_note(results: list[RetrievalFinal], looks: int) -> str:
+    first = results[0]
+    rows = "\n".join(
+        f"| {one.choice.shots} | "
+        + " | ".join(f"{one.recall(side, k).estimate:.1f}" for side in ("text_to_image", "image_to_text") for k in KS)
+        + " |"
+        for one in sorted(results, key=lambda one: one.choice.shots)
+    )
+    return (
+        f"### {first.choice.method}\n\n| training images | T2I R@1 | R@5 | R@10 | I2T R@1 | R@5 | R@10 |\n"
+        f"|--:|--:|--:|--:|--:|--:|--:|\n{rows}\n\nPercent, mean of {len(first.choice.seeds)} seeds; {first.images} test images, "
+        f"{first.texts} captions. The test split was looked at {_times(looks)} in this sweep."
+    )
+
+
+def _times(looks: int) -> str:
+    return f"{looks} time{'s' if looks > 1 else ''}"
+
+
 def _note(results: list[FinalResult], looks: int) -> str:
     first = results[0].choice
     rows = "\n".join(
@@ -166,7 +233,7 @@ def _note(results: list[FinalResult], looks: int) -> str:
     return (
         f"### {first.method}\n\n| shots | selection | test | 95 % interval |\n|--:|--:|--:|:-:|\n{rows}\n\n"
         f"Protocol **{first.protocol}**, {len(first.seeds)} seeds, {results[0].test_rows} test images; interval of the mean over "
-        f"seeds by Student's t. The test split was looked at {looks} time{'s' if looks > 1 else ''} in this sweep."
+        f"seeds by Student's t. The test split was looked at {_times(looks)} in this sweep."
     )
 
 

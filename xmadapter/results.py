@@ -14,14 +14,18 @@ from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeVar, cast
 
 import yaml
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from xmadapter.config import (
+    AdapterConfig,
+    FinetuneConfig,
     Frozen,
     GridConfig,
     MethodConfig,
+    RetrievalConfig,
     SearchConfig,
     SweepConfig,
     grid_points,
@@ -32,11 +36,17 @@ from xmadapter.errors import ConfigError
 from xmadapter.final import FinalResult
 from xmadapter.fingerprint import fingerprint
 from xmadapter.ledger import Entry, Ledger
+from xmadapter.retrieval import FinetuneResult, FinetuneTrial, RetrievalFinal
 from xmadapter.sealed import seal, unseal
 from xmadapter.storage import local_path, make_folder, put_if_absent, write_durably
 from xmadapter.trial import TrialConfig, TrialResult
 
 __all__ = ["FinishedTrial", "Study", "SweepFolder", "create_sweep_folder", "open_sweep_folder", "peek_sweep_folder"]
+
+
+Result = TypeVar("Result", TrialResult, FinetuneResult)
+Final = TypeVar("Final", FinalResult, RetrievalFinal)
+Task = Literal["classification", "retrieval"]
 
 
 class Study(Frozen):
@@ -47,12 +57,14 @@ class Study(Frozen):
 
     uid: str
     parent: str
-    method: MethodConfig
-    shots: int
+    method: MethodConfig | MethodConfig[RetrievalConfig]
+    shots: int = Field(description="Images a class; of captioned images, how many are trained on.")
     seeds: tuple[int, ...]
     search: SearchConfig
-    take_all: bool
+    take_all: bool = False
     warm: tuple[dict[str, JsonValue], ...] = ()
+    task: Task = "classification"
+    states: str | None = Field(default=None, description="Where states of encoder-level trials are kept.")
 
     @property
     def first_draws(self) -> list[dict[str, JsonValue]]:
@@ -79,11 +91,24 @@ class Study(Frozen):
         """Number of trials that are not among the finished ones."""
         return sum(number not in finished for number in range(self.draws))
 
-    def trial(self, drawn: Mapping[str, JsonValue], rungs: Sequence[tuple[int, float | None]] = ()) -> TrialConfig:
+    def trial(
+        self, drawn: Mapping[str, JsonValue], rungs: Sequence[tuple[int, float | None]] = ()
+    ) -> TrialConfig | FinetuneTrial:
         """Configure the trial of a draw; `rungs` as in `TrialConfig`."""
+        adapter = with_parameters(self.method.adapter, drawn)
+        if self.task == "retrieval":
+            return FinetuneTrial(
+                method=self.method.title,
+                adapter=cast("RetrievalConfig", adapter),
+                images=self.shots,
+                seeds=self.seeds,
+                state=f"{self.uid}-{fingerprint(dict(drawn))[:12]}",
+                states=self.states,
+                rungs=tuple(rungs),
+            )
         return TrialConfig(
             method=self.method.title,
-            adapter=with_parameters(self.method.adapter, drawn),
+            adapter=cast("AdapterConfig", adapter),
             solve=self.method.solve_grid,
             shots=self.shots,
             seeds=self.seeds,
@@ -103,7 +128,7 @@ class FinishedTrial:
     """
 
     drawn: dict[str, JsonValue]
-    result: TrialResult | None = None
+    result: TrialResult | FinetuneResult | None = None
     rungs: Mapping[int, float] = field(default_factory=dict)
 
 
@@ -111,6 +136,7 @@ class _Identity(Frozen):
     """Which sweep a folder holds."""
 
     uid: str
+    task: Task = "classification"
 
 
 class SweepFolder:
@@ -118,11 +144,11 @@ class SweepFolder:
 
     Args:
         path: Output folder.
-        config: Resolved config of the latest run.
+        config: Resolved config of the latest run; its type tells what kind of sweep this is.
         uid: Of the sweep; no two folders share one.
     """
 
-    def __init__(self, path: Path, config: SweepConfig, uid: str) -> None:
+    def __init__(self, path: Path, config: SweepConfig | FinetuneConfig, uid: str) -> None:
         self.path = path
         self.config = config
         self.uid = uid
@@ -135,11 +161,7 @@ class SweepFolder:
         for method in config.methods:
             content: list[JsonValue] = [
                 plan_fingerprint,
-                config.protocol,
-                list(config.seeds),
-                config.search.model_dump(mode="json"),
-                config.classes,
-                config.short_classes,
+                *_conditions(config),
                 method.model_dump(mode="json", exclude={"trials"}),
             ]
             parent = f"{self.uid}-{fingerprint(content)[:12]}"
@@ -151,12 +173,18 @@ class SweepFolder:
                     shots=shots,
                     seeds=config.seeds,
                     search=config.search,
-                    take_all=config.short_classes == "take-all",
+                    take_all=isinstance(config, SweepConfig) and config.short_classes == "take-all",
                     warm=tuple(_nearest(warm.get(method.title, {}), shots)),
+                    task=_task(config),
+                    states=self._states,
                 )
                 for shots in config.shots
             ]
         return studies
+
+    @property
+    def _states(self) -> str | None:
+        return (self.config.states or str(self.path / "states")) if isinstance(self.config, FinetuneConfig) else None
 
     def _warm(self) -> dict[str, dict[str, list[dict[str, JsonValue]]]]:
         """Read what the warm start brought: draws by method, then by shot count."""
@@ -170,29 +198,38 @@ class SweepFolder:
         found: dict[str, dict[int, FinishedTrial]] = defaultdict(dict)
         for entry in self.ledger.entries("trial"):
             body = entry.body
-            result = TrialResult.model_validate(body["result"]) if body.get("result") else None
+            result = self._result.model_validate(body["result"]) if body.get("result") else None
             rungs = {int(epoch): value for epoch, value in body.get("rungs", {}).items()}
             found[body["study"]][body["number"]] = FinishedTrial(
                 body["drawn"], result, result.rungs if result else rungs
             )
         return found
 
-    def results(self, plan_fingerprint: str) -> list[TrialResult]:
-        """Read all successful trials of the config's studies, in order of studies, then of their numbers."""
+    @property
+    def _result(self) -> type[TrialResult] | type[FinetuneResult]:
+        return FinetuneResult if isinstance(self.config, FinetuneConfig) else TrialResult
+
+    def results(self, plan_fingerprint: str, kind: type[Result]) -> list[Result]:
+        """Read all successful trials of the config's studies, in order of studies, then of their numbers.
+
+        Args:
+            plan_fingerprint: Of the features.
+            kind: What this sweep's trials find.
+        """
         trials = self.trials()
         return [
             trial.result
             for study in self.studies(plan_fingerprint)
             for _, trial in sorted(trials.get(study.uid, {}).items())
-            if trial.result is not None
+            if isinstance(trial.result, kind)
         ]
 
-    def finals(self) -> list[FinalResult]:
-        """Read the latest final test."""
+    def finals(self, kind: type[Final]) -> list[Final]:
+        """Read the latest final test; `kind` is what it finds."""
         looks = list(self.ledger.entries("final"))
         if not looks:
             return []
-        return [FinalResult.model_validate(result) for result in looks[-1].body["results"]]
+        return [kind.model_validate(result) for result in looks[-1].body["results"]]
 
     @property
     def looks(self) -> int:
@@ -206,20 +243,34 @@ class SweepFolder:
         return entry
 
 
+def _conditions(config: SweepConfig | FinetuneConfig) -> list[JsonValue]:
+    """List what decides a trial's result beside features and method."""
+    common: list[JsonValue] = [list(config.seeds), config.search.model_dump(mode="json")]
+    if isinstance(config, FinetuneConfig):
+        return ["retrieval", *common]
+    return [config.protocol, *common, config.classes, config.short_classes]
+
+
+def _task(config: SweepConfig | FinetuneConfig) -> Task:
+    return "retrieval" if isinstance(config, FinetuneConfig) else "classification"
+
+
 def _nearest(draws: Mapping[str, list[dict[str, JsonValue]]], shots: int) -> list[dict[str, JsonValue]]:
     nearest = min(draws, key=lambda other: (abs(math.log(int(other) / shots)), int(other)), default=None)
     return draws[nearest] if nearest else []
 
 
-def create_sweep_folder(config: SweepConfig) -> SweepFolder:
+def create_sweep_folder(config: SweepConfig | FinetuneConfig) -> SweepFolder:
     """Make the folder of a sweep, or take up the one that is there.
 
     Raises:
         ResourceError: It cannot be written.
-        ConfigError: There is no sweep to start from.
+        ConfigError: There is no sweep to start from, or the folder holds a sweep of another kind.
     """
     path = make_folder(local_path(config.output))
-    put_if_absent(path / "sweep.json", seal(_Identity(uid=secrets.token_hex(6))))
+    put_if_absent(path / "sweep.json", seal(_Identity(uid=secrets.token_hex(6), task=_task(config))))
+    if (found := _identity(path).task) != _task(config):
+        raise ConfigError(f"{config.output} holds a {found} sweep; it was left as it is; choose another output")
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     write_durably(path / "config.yaml", lambda file: file.write(text.encode()))
     folder = _open(path)
@@ -248,7 +299,7 @@ def _warm_up(folder: SweepFolder) -> None:
     folder.append("warm", warm.sweep, {"draws": dict(draws)})
 
 
-def peek_sweep_folder(config: SweepConfig) -> SweepFolder:
+def peek_sweep_folder(config: SweepConfig | FinetuneConfig) -> SweepFolder:
     """Look at the folder that a config names, which need not be there; nothing is written."""
     path = local_path(config.output)
     uid = _identity(path).uid if (path / "sweep.json").is_file() else "none"
@@ -268,7 +319,9 @@ def open_sweep_folder(path: str) -> SweepFolder:
 
 
 def _open(path: Path) -> SweepFolder:
-    return SweepFolder(path, load(SweepConfig, path / "config.yaml"), _identity(path).uid)
+    identity = _identity(path)
+    kind = FinetuneConfig if identity.task == "retrieval" else SweepConfig
+    return SweepFolder(path, load(kind, path / "config.yaml"), identity.uid)
 
 
 def _identity(path: Path) -> _Identity:

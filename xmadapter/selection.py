@@ -1,14 +1,18 @@
 """Which trial wins, by images that no fit has seen; never by the test split."""
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from xmadapter.errors import ConfigError, some
+from xmadapter.retrieval import FinetuneResult
 from xmadapter.trial import TrialResult
 
 __all__ = ["choose", "select_best"]
 
+_Result = TypeVar("_Result", TrialResult, FinetuneResult)
 
-def select_best(results: Iterable[TrialResult]) -> list[TrialResult]:
+
+def select_best(results: Iterable[_Result]) -> list[_Result]:
     """Pick one result per method and shot count.
 
     The first trial of a study is the method as configured. It stands unless another's score is higher by more than one standard
@@ -17,14 +21,14 @@ def select_best(results: Iterable[TrialResult]) -> list[TrialResult]:
     Returns:
         In order of first appearance of the method, then of shots.
     """
-    trials: dict[tuple[str, int], list[TrialResult]] = {}
+    trials: dict[tuple[str, int], list[_Result]] = {}
     for result in results:
         trials.setdefault((result.method, result.shots), []).append(result)
     methods = list(dict.fromkeys(method for method, _ in trials))
     return sorted(map(_best, trials.values()), key=lambda result: (methods.index(result.method), result.shots))
 
 
-def choose(best: Sequence[TrialResult], *, method: str | None, shots: int | None) -> TrialResult:
+def choose(best: Sequence[_Result], *, method: str | None, shots: int | None) -> _Result:
     """Pick the result to export: of a method, of a shot count, or the best by score.
 
     Raises:
@@ -38,10 +42,10 @@ def choose(best: Sequence[TrialResult], *, method: str | None, shots: int | None
     return max(matching, key=lambda result: (result.shots, *_rank(result)))
 
 
-def _best(trials: Sequence[TrialResult]) -> TrialResult:
+def _best(trials: Sequence[_Result]) -> _Result:
     best = max(trials, key=_rank)
     return trials[0] if trials[0].score >= best.score - best.score_error else best
 
 
-def _rank(result: TrialResult) -> tuple[float, int]:
+def _rank(result: TrialResult | FinetuneResult) -> tuple[float, int]:
     return result.score, -result.trained_parameters

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.line import CLASSES, Desk, Done, draw_images, encode_config, mlflow_runs, parents, sweep_config
+from xmadapter.final import FinalResult
 from xmadapter.results import open_sweep_folder
 
 pytestmark = pytest.mark.timeout(300)  # Ray starts in the first test, on a machine that may be busy
@@ -43,7 +44,7 @@ def tested(folder: Path, desk: Desk) -> Done:
 
 def test_both_are_scored_beside_the_base_classes(tested: Done, folder: Path):
     assert tested.status == 0
-    finals = open_sweep_folder(str(folder / "sweep")).finals()
+    finals = open_sweep_folder(str(folder / "sweep")).finals(FinalResult)
     assert [final.choice.method for final in finals] == ["Zero-shot", "CLIP-Adapter", "Fused adapter"]
     for final in finals:
         assert (final.test_rows, len(final.class_accuracy), final.choice.short) == (10, 2, {BASE[1]: 1})

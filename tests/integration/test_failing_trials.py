@@ -7,6 +7,7 @@ import pytest
 from tests.integration.conftest import Step
 from tests.integration.line import Desk, sweep_config, trial_lines
 from xmadapter.results import open_sweep_folder
+from xmadapter.trial import TrialResult
 
 pytestmark = pytest.mark.timeout(300)  # Ray starts in the first test, on a machine that may be busy
 
@@ -31,7 +32,7 @@ def test_a_sweep_stops_where_too_many_trials_fail_and_keeps_the_others(folder: P
     assert allowed.status == 0
     assert trial_lines(output) == 21
     assert "failed: " in allowed.out
-    best = open_sweep_folder(str(output)).results(_plan(encoded.path))
+    best = open_sweep_folder(str(output)).results(_plan(encoded.path), TrialResult)
     assert {result.method for result in best} == {"Tip-Adapter"}
 
 

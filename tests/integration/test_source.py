@@ -12,6 +12,7 @@ from xmadapter.config import (
     EncodeConfig,
     EvaluateConfig,
     ExportConfig,
+    FinetuneConfig,
     ReportConfig,
     SweepConfig,
     load,
@@ -26,6 +27,7 @@ CONFIGS = {
     "export": ExportConfig,
     "benchmark": BenchmarkConfig,
     "doctor": DoctorConfig,
+    "finetune": FinetuneConfig,
 }
 FILES = sorted((REPOSITORY / "pipelines" / "configs").rglob("*.y*ml"))
 PIPELINES = sorted((REPOSITORY / "pipelines").glob("*.py"))
@@ -42,18 +44,19 @@ def test_only_the_final_evaluation_opens_the_test_split():
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sources}
     found = Counter({path.relative_to(REPOSITORY).as_posix(): openers(tree) for path, tree in trees.items()})
     assert len(sources) > 70
-    assert +found == {"xmadapter/jobs.py": 2}
-    (jobs,) = [tree for path, tree in trees.items() if path.name == "jobs.py"]
+    assert +found == {"xmadapter/jobs/classification.py": 2}
+    (jobs,) = [tree for path, tree in trees.items() if path.match("jobs/classification.py")]
     inside = {node.name: openers(node) for node in jobs.body if isinstance(node, ast.FunctionDef)}
     assert inside["_open_tests"] == 2
     callers = [
         node.name for node in jobs.body if isinstance(node, ast.FunctionDef) and "_open_tests(" in ast.unparse(node)
     ]
-    assert callers == ["evaluate_sweep", "_open_tests"]
+    assert callers == ["evaluate_classification", "_open_tests"]
     captioned = Counter(
         {name: openers(tree, "captioned_test") for name, tree in zip(found, trees.values(), strict=True)}
     )
-    assert +captioned == {"xmadapter/jobs.py": 1, "benchmarks/stamp_adapters.py": 1}  # `xmadapter recall` fits nothing
+    # `xmadapter recall` fits nothing; the other is the final test.
+    assert +captioned == {"xmadapter/jobs/checks.py": 1, "xmadapter/jobs/retrieval.py": 1}
 
 
 def pipeline_of(file: Path) -> str:

@@ -17,7 +17,7 @@ from xmadapter.errors import DataError
 from xmadapter.features import FeatureStore, begin, commit, open_features
 from xmadapter.features.schema import feature_matrix
 from xmadapter.jobs import measure_recall
-from xmadapter.search import search_captions, search_images
+from xmadapter.search import Found, open_searcher
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
 @pytest.fixture(scope="module")
 def classes(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     return make_store(tmp_path_factory.mktemp("classes") / "features")
+
+
+def search_images(store: FeatureStore, text: str, *, top: int) -> list[Found]:
+    with open_searcher(store.root) as searcher:
+        return searcher.images(text, top=top)
+
+
+def search_captions(store: FeatureStore, image: Path, *, top: int) -> list[Found]:
+    with open_searcher(store.root) as searcher:
+        return searcher.captions(image, top=top)
 
 
 def every_row(store: FeatureStore, modality: str) -> list[tuple[str, np.ndarray, str]]:
@@ -69,14 +79,15 @@ def test_search_finds_what_a_look_at_every_row_finds(store: FeatureStore, top: i
     assert len(found) == min(top, 27)
 
 
-def test_an_image_finds_captions(store: FeatureStore):
+def test_an_image_finds_captions(store: FeatureStore, tmp_path: Path):
     recipe, picture = store.manifest.recipe, Image.new("RGB", (40, 30), "red")
+    picture.save(tmp_path / "red.png")
     pixels = build_preprocess(recipe.encoder, recipe.image)(picture)[None]
     query = F.normalize(build_encoder(recipe.encoder).encode_image(pixels), dim=-1)[0].numpy()
     slow = sorted(
         ((float(vector @ query), name, text) for name, vector, text in every_row(store, "text")), reverse=True
     )
-    found = search_captions(store, picture, top=4)
+    found = search_captions(store, tmp_path / "red.png", top=4)
     assert [(row.sample_id, row.content) for row in found] == [(name, text) for _, name, text in slow[:4]]
 
 
@@ -90,11 +101,11 @@ def test_recall_is_that_of_the_features_of_one_split(store: FeatureStore):
     assert report.text_to_image.recall[1].estimate == pytest.approx(100 * hits)
 
 
-def test_a_store_of_classes_says_that_it_has_no_captions(classes: FeatureStore):
+def test_a_store_of_classes_says_that_it_has_no_captions(classes: FeatureStore, tmp_path: Path):
     with pytest.raises(DataError, match="no captions in its validation split"):
         classes.captioned("validation")
     with pytest.raises(DataError, match="no captions to search"):
-        search_captions(classes, Image.new("RGB", (4, 4)), top=1)
+        search_captions(classes, tmp_path / "red.png", top=1)
 
 
 def test_the_commands_print_a_row_each(store: FeatureStore, tmp_path: Path):

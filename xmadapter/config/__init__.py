@@ -19,9 +19,12 @@ from xmadapter.config.encoder_adapters import (
     CrossModalConfig,
     EncoderAdapterConfig,
     FullTuningConfig,
+    HeadsConfig,
     LoraConfig,
+    RetrievalConfig,
     UniAdapterConfig,
 )
+from xmadapter.config.finetune import FinetuneConfig
 from xmadapter.config.fused import FusedConfig, FusedPart, PartConfig
 from xmadapter.config.linear import LinearProbeConfig, ZeroShotConfig
 from xmadapter.config.load import load
@@ -71,6 +74,7 @@ __all__ = [
     "EncoderSpec",
     "EvaluateConfig",
     "ExportConfig",
+    "FinetuneConfig",
     "FitConfig",
     "Frozen",
     "FullTuningConfig",
@@ -78,6 +82,7 @@ __all__ = [
     "FusedPart",
     "GDAConfig",
     "GridConfig",
+    "HeadsConfig",
     "ImageConfig",
     "ImageFolderData",
     "KarpathyData",
@@ -97,6 +102,7 @@ __all__ = [
     "RandomConfig",
     "Range",
     "ReportConfig",
+    "RetrievalConfig",
     "SamplerConfig",
     "SearchConfig",
     "SelectionProtocol",

@@ -4,10 +4,11 @@ Each kind carries the search space its authors or our measurements recommend, so
 """
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import Field, JsonValue, TypeAdapter
+from pydantic import Field, JsonValue
 
+from xmadapter.config.base import Frozen
 from xmadapter.config.caches import APETConfig, TipConfig, TipFConfig, XMAdapterConfig
 from xmadapter.config.closed_form import APEConfig, GDAConfig, LogisticConfig, ProKeRConfig, TIMOConfig
 from xmadapter.config.fused import FusedConfig, PartConfig
@@ -43,10 +44,10 @@ SolvableConfig = (
 OneStandardErrorConfig = TipFConfig | APETConfig | XMAdapterConfig | FusedConfig
 """Kinds whose solvable values stand within one standard error of the best: they were trained with them, or their defaults serve."""
 
-_ADAPTER: TypeAdapter[AdapterConfig] = TypeAdapter(AdapterConfig)
+_Config = TypeVar("_Config", bound=Frozen)
 
 
-def with_parameters(adapter: AdapterConfig, parameters: Mapping[str, JsonValue]) -> AdapterConfig:
+def with_parameters(adapter: _Config, parameters: Mapping[str, JsonValue]) -> _Config:
     """Set fields of a config by dotted name, validated like a file.
 
     Raises:
@@ -64,7 +65,7 @@ def with_parameters(adapter: AdapterConfig, parameters: Mapping[str, JsonValue])
         *path, leaf = name.split(".")
         for key in path:
             if not isinstance(inner.get(key), dict):
-                raise ValueError(f"{name} is not a field of {adapter.kind}")
+                raise ValueError(f"{name} is not a field of {value['kind']}")
             inner = inner[key]
         inner[leaf] = parameter
-    return _ADAPTER.validate_python(value)
+    return type(adapter).model_validate(value)

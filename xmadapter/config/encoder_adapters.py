@@ -1,10 +1,13 @@
 """Adapters inside a frozen encoder, what they are compared with, and how they are trained."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from xmadapter.config.base import Frozen
+from xmadapter.config.linear import ZeroShotConfig
+from xmadapter.config.space import Range, SolveRange, SpaceEntry
 
 __all__ = [
     "BiasTuningConfig",
@@ -12,7 +15,9 @@ __all__ = [
     "CrossModalConfig",
     "EncoderAdapterConfig",
     "FullTuningConfig",
+    "HeadsConfig",
     "LoraConfig",
+    "RetrievalConfig",
     "Towers",
     "UniAdapterConfig",
 ]
@@ -20,10 +25,27 @@ __all__ = [
 Towers = Literal["both", "text", "image"]
 """Which towers are adapted; one alone serves a model whose other tower cannot be hooked, a ResNet's for instance."""
 
+_STEPS: Mapping[str, SpaceEntry] = {"fit.learning_rate": Range(low=1e-4, high=1e-2, log=True)}
+_SMALL_STEPS: Mapping[str, SpaceEntry] = {"fit.learning_rate": Range(low=1e-6, high=1e-3, log=True)}
+
 _FIRST_BLOCK = (
     "Adapt the blocks from this one on, counted from 0 in the deeper tower; towers are aligned at their last blocks. "
     "What lies below is constant, so that it can be computed once."
 )
+
+
+class ContrastiveConfig(Frozen):
+    """Training on pairs: AdamW, warm-up, cosine to zero; batches are part of the method, as they are each other's negatives."""
+
+    epochs: int = Field(default=5, ge=1, le=10_000)
+    batch_size: int = Field(default=128, ge=2, description="Pairs per step.")
+    learning_rate: float = Field(default=1e-4, gt=0, le=1)
+    warm_up: float = Field(default=0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    weight_decay: float = Field(default=0.2, ge=0, le=10, description="Of matrices; never of biases and norms.")
+    clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="Of the encoder's products on a GPU; adapters compute in fp32 either way."
+    )
 
 
 class CrossModalConfig(Frozen):
@@ -46,7 +68,12 @@ class CrossModalConfig(Frozen):
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="After the activation, in training.")
     towers: Towers = "both"
+    fit: ContrastiveConfig = ContrastiveConfig()
     title: ClassVar[str] = "Cross-Modal Adapter"
+    solvable: ClassVar[tuple[str, ...]] = ()
+    default_solve: ClassVar[Mapping[str, SolveRange]] = {}
+    default_space: ClassVar[Mapping[str, SpaceEntry]] = _STEPS
+    default_trials: ClassVar[int] = 3
 
     @model_validator(mode="after")
     def _shared_by_two(self) -> Self:
@@ -71,7 +98,12 @@ class UniAdapterConfig(Frozen):
     towers: Towers | Literal["all"] = Field(
         default="both", description="`all` adds the cross-attention of CoCa's decoder, which no retrieval loss reaches."
     )
+    fit: ContrastiveConfig = ContrastiveConfig()
     title: ClassVar[str] = "UniAdapter"
+    solvable: ClassVar[tuple[str, ...]] = ()
+    default_solve: ClassVar[Mapping[str, SolveRange]] = {}
+    default_space: ClassVar[Mapping[str, SpaceEntry]] = _STEPS
+    default_trials: ClassVar[int] = 3
 
 
 class LoraConfig(Frozen):
@@ -82,7 +114,12 @@ class LoraConfig(Frozen):
     alpha: float = Field(default=8.0, gt=0, description="The update is scaled by alpha / rank.")
     first_block: int = Field(default=0, ge=0, description=_FIRST_BLOCK)
     towers: Towers = "both"
+    fit: ContrastiveConfig = ContrastiveConfig()
     title: ClassVar[str] = "LoRA"
+    solvable: ClassVar[tuple[str, ...]] = ()
+    default_solve: ClassVar[Mapping[str, SolveRange]] = {}
+    default_space: ClassVar[Mapping[str, SpaceEntry]] = _STEPS
+    default_trials: ClassVar[int] = 3
 
 
 class BiasTuningConfig(Frozen):
@@ -90,7 +127,12 @@ class BiasTuningConfig(Frozen):
 
     kind: Literal["bias"] = "bias"
     towers: Towers = "both"
+    fit: ContrastiveConfig = ContrastiveConfig()
     title: ClassVar[str] = "Bias tuning"
+    solvable: ClassVar[tuple[str, ...]] = ()
+    default_solve: ClassVar[Mapping[str, SolveRange]] = {}
+    default_space: ClassVar[Mapping[str, SpaceEntry]] = _STEPS
+    default_trials: ClassVar[int] = 3
 
 
 class FullTuningConfig(Frozen):
@@ -98,7 +140,12 @@ class FullTuningConfig(Frozen):
 
     kind: Literal["full"] = "full"
     towers: Towers = "both"
+    fit: ContrastiveConfig = ContrastiveConfig()
     title: ClassVar[str] = "Full fine-tuning"
+    solvable: ClassVar[tuple[str, ...]] = ()
+    default_solve: ClassVar[Mapping[str, SolveRange]] = {}
+    default_space: ClassVar[Mapping[str, SpaceEntry]] = _SMALL_STEPS
+    default_trials: ClassVar[int] = 3
 
 
 EncoderAdapterConfig = Annotated[
@@ -106,15 +153,36 @@ EncoderAdapterConfig = Annotated[
 ]
 
 
-class ContrastiveConfig(Frozen):
-    """Training on pairs: AdamW, warm-up, cosine to zero; batches are part of the method, as they are each other's negatives."""
+class HeadsConfig(Frozen):
+    """A square linear map on the features of each modality, from the identity."""
 
-    epochs: int = Field(default=5, ge=1, le=10_000)
-    batch_size: int = Field(default=128, ge=2, description="Pairs per step.")
-    learning_rate: float = Field(default=1e-4, gt=0, le=1)
-    warm_up: float = Field(default=0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
-    weight_decay: float = Field(default=0.2, ge=0, le=10, description="Of matrices; never of biases and norms.")
-    clip: float = Field(default=1.0, gt=0, description="Largest norm of the gradient.")
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="Of the encoder's products on a GPU; adapters compute in fp32 either way."
+    kind: Literal["heads"] = "heads"
+    over: EncoderAdapterConfig | None = Field(
+        default=None,
+        description="Adapters in the towers that are trained together with the heads, as `fit` here says; empty: features stay.",
     )
+    fit: ContrastiveConfig = ContrastiveConfig(learning_rate=1e-3)
+    title: ClassVar[str] = "Linear heads"
+    solvable: ClassVar[tuple[str, ...]] = ()
+    default_solve: ClassVar[Mapping[str, SolveRange]] = {}
+    default_space: ClassVar[Mapping[str, SpaceEntry]] = _STEPS
+    default_trials: ClassVar[int] = 3
+
+    @model_validator(mode="after")
+    def _one_fit(self) -> Self:
+        if self.over is not None and self.over.fit != type(self.over)().fit:
+            raise ValueError("heads and what is under them are trained together: set `fit` of the heads, not of `over`")
+        return self
+
+
+RetrievalConfig = Annotated[
+    ZeroShotConfig
+    | HeadsConfig
+    | CrossModalConfig
+    | UniAdapterConfig
+    | LoraConfig
+    | BiasTuningConfig
+    | FullTuningConfig,
+    Field(discriminator="kind"),
+]
+"""What a sweep over captioned images compares."""

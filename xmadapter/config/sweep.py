@@ -1,25 +1,30 @@
 """Configuration of a sweep and of what follows it: the final test, the report and the export."""
 
-from collections.abc import Mapping
-from typing import Annotated, cast
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Generic, Self, cast
 
 from pydantic import Field, JsonValue, field_validator, model_validator
+from typing_extensions import TypeVar
 
 from xmadapter.config.adapters import AdapterConfig, with_parameters
 from xmadapter.config.base import Classes, ClusterConfig, Frozen, SelectionProtocol, ShortClasses, TrackingConfig
+from xmadapter.config.encoder_adapters import RetrievalConfig
 from xmadapter.config.search import SearchConfig
 from xmadapter.config.space import Choice, Range, SolveRange, SpaceEntry
 
-__all__ = ["EvaluateConfig", "ExportConfig", "MethodConfig", "ReportConfig", "SweepConfig"]
+__all__ = ["EvaluateConfig", "ExportConfig", "MethodConfig", "ReportConfig", "SweepConfig", "check_titles"]
 
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$", max_length=60)]
 """As MLflow takes it in the name of a metric."""
 
 
-class MethodConfig(Frozen):
+_Adapter = TypeVar("_Adapter", bound=AdapterConfig | RetrievalConfig, default=AdapterConfig)
+
+
+class MethodConfig(Frozen, Generic[_Adapter]):
     """One adapter and how its hyperparameters are searched; an empty field takes the method's recommendation."""
 
-    adapter: AdapterConfig
+    adapter: _Adapter
     space: dict[str, SpaceEntry] | None = Field(
         default=None, description="Fields that change the training: one trial per draw."
     )
@@ -32,7 +37,7 @@ class MethodConfig(Frozen):
     )
 
     @model_validator(mode="after")
-    def _known_fields(self) -> "MethodConfig":
+    def _known_fields(self) -> Self:
         trained = [name for name in self.solve_grid if name not in self.adapter.solvable]
         if trained:
             can = ", ".join(self.adapter.solvable) or "nothing"
@@ -97,6 +102,18 @@ def _extremes(entry: SpaceEntry | SolveRange) -> tuple[str | float | bool, ...]:
             return (low, high)
 
 
+def check_titles(methods: Iterable[MethodConfig[Any]]) -> None:
+    """Refuse two methods of one title: tables and runs would mix them up.
+
+    Raises:
+        ValueError: Names the title.
+    """
+    titles = [method.title for method in methods]
+    doubles = sorted({title for title in titles if titles.count(title) > 1})
+    if doubles:
+        raise ValueError(f"two methods are called {doubles[0]!r}; give one of them a `name`")
+
+
 class SweepConfig(Frozen):
     """One sweep: methods over shot counts on one feature store."""
 
@@ -149,10 +166,7 @@ class SweepConfig(Frozen):
 
     @model_validator(mode="after")
     def _unique_titles(self) -> "SweepConfig":
-        titles = [method.title for method in self.methods]
-        doubles = sorted({title for title in titles if titles.count(title) > 1})
-        if doubles:
-            raise ValueError(f"two methods are called {doubles[0]!r}; give one of them a `name`")
+        check_titles(self.methods)
         return self
 
 

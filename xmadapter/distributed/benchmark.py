@@ -59,7 +59,8 @@ def _tested(sweeps: list[SweepConfig]) -> list[list[FinalResult]]:
 
 def _finals(folder: SweepFolder, finished: int) -> list[FinalResult]:
     wanted = {(method.title, shots) for method in folder.config.methods for shots in folder.config.shots}
-    finals = folder.finals()
+    finals = folder.finals(FinalResult)
     if finished or {(final.choice.method, final.choice.shots) for final in finals} != wanted:
-        return evaluate_sweep(EvaluateConfig(sweep=folder.config.output))
+        evaluate_sweep(EvaluateConfig(sweep=folder.config.output))
+        finals = folder.finals(FinalResult)
     return finals

@@ -18,14 +18,14 @@ from xmadapter.config import ClusterConfig
 from xmadapter.distributed.connect import connect, submission_id, trial_slots
 from xmadapter.distributed.interrupts import first_signal
 from xmadapter.distributed.search import StudySearch
-from xmadapter.distributed.trial_actor import METRIC, TrialActor, ended
+from xmadapter.distributed.trial_actor import METRIC, Features, TrialActor, ended
 from xmadapter.distributed.view import SweepView
-from xmadapter.episodes import sample_episode
 from xmadapter.errors import AllTrialsFailed, TooManyFailed, XMAdapterError
-from xmadapter.features import FeatureStore, TuningData
+from xmadapter.features import FeatureStore
 from xmadapter.records import chosen_entry, method_entry, trial_entry
 from xmadapter.results import FinishedTrial, Study, SweepFolder
-from xmadapter.selection import select_best
+from xmadapter.retrieval import FinetuneResult
+from xmadapter.tasks import best_results, read_data
 from xmadapter.tracking import Tracker
 from xmadapter.trial import TrialResult
 
@@ -45,7 +45,7 @@ class SweepSummary:
         failures: Reasons of failed trials, the commonest first.
     """
 
-    best: list[TrialResult]
+    best: list[TrialResult] | list[FinetuneResult]
     finished: int
     kept: int
     failures: list[tuple[str, int]]
@@ -80,14 +80,6 @@ class _Sweep:
         """List the studies with what earlier runs finished of them."""
         return [(study, self.earlier[study.uid]) for study in self.studies]
 
-    def read(self) -> TuningData:
-        """Read what trials may see, and draw every episode once, so that too few images are told before anything runs."""
-        config = self.folder.config
-        data = self.store.tuning(config.protocol, config.classes)
-        for seed in config.seeds:
-            sample_episode(data, shots=max(config.shots), seed=seed, take_all=config.short_classes == "take-all")
-        return data
-
     def announce(self) -> None:
         """Record the methods that no earlier run has recorded."""
         known = {entry.uid for entry in self.folder.ledger.entries("method")}
@@ -97,7 +89,7 @@ class _Sweep:
 
     def close(self) -> SweepSummary:
         """Choose, deliver, and say what was done."""
-        best = select_best(self.folder.results(self.store.manifest.plan_fingerprint))
+        best = best_results(self.folder, self.store.manifest.plan_fingerprint)
         if best:
             self.tracker.record(chosen_entry(best, self.studies))
         self.tracker.close()
@@ -200,7 +192,7 @@ def run_sweeps(pairs: Sequence[tuple[FeatureStore, SweepFolder]]) -> list[SweepS
     if not pairs:
         return []
     sweeps = [_Sweep(store, folder) for store, folder in pairs]
-    features: dict[str, ray.ObjectRef[TuningData]] = {}
+    features: Features = {}
     for sweep in sweeps:
         features |= _handed_out(sweep, sweeps[0].folder.config.cluster)
     slots = trial_slots(sweeps[0].folder.config.cluster) if features else 0
@@ -218,16 +210,16 @@ def run_sweeps(pairs: Sequence[tuple[FeatureStore, SweepFolder]]) -> list[SweepS
     return summaries
 
 
-def _handed_out(sweep: _Sweep, cluster: ClusterConfig) -> "dict[str, ray.ObjectRef[TuningData]]":
+def _handed_out(sweep: _Sweep, cluster: ClusterConfig) -> Features:
     """Put the features of a sweep into the object store, for all of its studies; the driver keeps no copy."""
-    data = sweep.read()
+    data = read_data(sweep.store, sweep.folder.config)
     if not sweep.left:
         return {}
     connect(cluster)
     return dict.fromkeys([study.uid for study in sweep.studies], ray.put(data))
 
 
-def _tune(sweeps: Sequence[_Sweep], features: "dict[str, ray.ObjectRef[TuningData]]", slots: int) -> None:
+def _tune(sweeps: Sequence[_Sweep], features: Features, slots: int) -> None:
     total, left = sum(sweep.total for sweep in sweeps), sum(sweep.left for sweep in sweeps)
     several = len(sweeps) > 1
     rows = {

@@ -4,18 +4,22 @@ A module of its own, as a new process imports it first: neither the encoders nor
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import ray
 from ray import tune
 
-from xmadapter.features import TuningData
+from xmadapter.features import RetrievalData, TuningData
 from xmadapter.results import FinishedTrial, Study
-from xmadapter.trial import Pruned, TrialResult, run_trial
+from xmadapter.retrieval import FinetuneResult
+from xmadapter.tasks import run_any
+from xmadapter.trial import Pruned, TrialResult
 
-__all__ = ["METRIC", "TrialActor", "ended"]
+__all__ = ["METRIC", "Features", "TrialActor", "ended"]
 
-METRIC = "selection_accuracy"
+METRIC = "selection_score"
+Features: TypeAlias = "dict[str, ray.ObjectRef[TuningData | RetrievalData]]"
+"""By uid of the study, where in Ray's object store its data are."""
 
 
 class TrialActor(tune.Trainable):
@@ -25,11 +29,11 @@ class TrialActor(tune.Trainable):
     """
 
     def setup(  # pyright: ignore[reportIncompatibleMethodOverride]  `with_parameters` adds the arguments
-        self, config: dict[str, Any], features: "dict[str, ray.ObjectRef[TuningData]]", studies: dict[str, Study]
+        self, config: dict[str, Any], features: Features, studies: dict[str, Study]
     ) -> None:
         """Take over the studies and where their features are; called once per process."""
         self._features, self._studies = features, studies
-        self._opened: dict[ray.ObjectRef[TuningData], TuningData] = {}
+        self._opened: dict[ray.ObjectRef[TuningData | RetrievalData], TuningData | RetrievalData] = {}
         self._trial = config
         self._device = "cuda" if ray.get_runtime_context().get_accelerator_ids()["GPU"] else "cpu"
 
@@ -43,14 +47,14 @@ class TrialActor(tune.Trainable):
         study = self._studies[self._trial["study"]]
         try:
             trial = study.trial(self._trial["drawn"], self._trial["rungs"])
-            result = run_trial(self._data(study), trial, device=self._device)
+            result = run_any(self._data(study), trial, device=self._device)
         except Pruned as pruned:
             return {METRIC: 0.0, "stopped": list(pruned.rungs.items()), "done": True}
         except Exception as error:  # whatever a method can raise on a drawn configuration
             return {METRIC: 0.0, "failure": f"{type(error).__name__}: {error}", "done": True}
-        return {METRIC: result.score, "result": result.model_dump_json(), "done": True}
+        return {METRIC: result.score, "result": result.model_dump_json(), "task": study.task, "done": True}
 
-    def _data(self, study: Study) -> TuningData:
+    def _data(self, study: Study) -> TuningData | RetrievalData:
         reference = self._features[study.uid]
         if reference not in self._opened:
             self._opened[reference] = ray.get(reference)
@@ -71,7 +75,8 @@ def ended(last: Mapping[str, Any], drawn: Mapping[str, Any]) -> tuple[FinishedTr
         drawn: Its hyperparameters.
     """
     if "result" in last:
-        result = TrialResult.model_validate_json(last["result"])
+        kind = FinetuneResult if last.get("task") == "retrieval" else TrialResult
+        result = kind.model_validate_json(last["result"])
         return FinishedTrial(dict(drawn), result, result.rungs), None
     if "stopped" in last:
         return FinishedTrial(dict(drawn), rungs=dict(last["stopped"])), None

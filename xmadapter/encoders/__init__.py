@@ -2,10 +2,11 @@
 
 from xmadapter.encoders.base import (
     ImageTextEncoder,
+    TowerEncoder,
     build_augment,
     build_encoder,
     build_preprocess,
     resolve_encoder,
 )
 
-__all__ = ["ImageTextEncoder", "build_augment", "build_encoder", "build_preprocess", "resolve_encoder"]
+__all__ = ["ImageTextEncoder", "TowerEncoder", "build_augment", "build_encoder", "build_preprocess", "resolve_encoder"]

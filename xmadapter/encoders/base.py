@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from xmadapter.config.encode import EmbeddedSpec, EncoderSpec, ImageConfig, OpenClipSpec, TinySpec
 from xmadapter.encoders.views import augmented_view, shortest_side, transformed_view
 from xmadapter.errors import FingerprintMismatch
 
-__all__ = ["ImageTextEncoder", "build_augment", "build_encoder", "build_preprocess", "resolve_encoder"]
+__all__ = ["ImageTextEncoder", "TowerEncoder", "build_augment", "build_encoder", "build_preprocess", "resolve_encoder"]
 
 
 @runtime_checkable
@@ -46,6 +46,25 @@ class ImageTextEncoder(Protocol):
 
     def encode_text(self, texts: Sequence[str]) -> Float[Tensor, "batch dim"]:
         """Encode texts; what is longer than the model's context is cut off."""
+        ...
+
+
+@runtime_checkable
+class TowerEncoder(ImageTextEncoder, Protocol):
+    """An encoder whose towers can be entered, to train what is put inside.
+
+    Attributes:
+        model: An open_clip module; its `encode_image` and `encode_text` take what the methods below give, with gradients.
+    """
+
+    model: nn.Module
+
+    def normalise(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        """Bring pixels into the form the image tower takes, on its device."""
+        ...
+
+    def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "batch context"]:
+        """Turn texts into the ids the text tower takes, on its device."""
         ...
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from pydantic import JsonValue
 from safetensors import SafetensorError
@@ -91,10 +91,7 @@ class OpenClipEncoder:
     @torch.inference_mode()
     def encode_image(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
         """Normalise pixels with the model's own mean and deviation, on the device, and encode them in one batch."""
-        scaled = pixels.to(self._device).float().div(255)
-        normalised = ((scaled - self._mean) / self._std).to(self._dtype)
-        if self._layout:
-            normalised = normalised.contiguous(memory_format=self._layout)
+        normalised = self.normalise(pixels)
         with exact_convolutions(self._device):
             # CoCa's encode_* normalise unless told not to; CLIP's do not.
             return self._rows(self.model.encode_image(normalised, normalize=False), len(pixels))  # pyright: ignore[reportCallIssue]  a module's attribute may be a tensor
@@ -104,9 +101,19 @@ class OpenClipEncoder:
         """Encode texts with the model's own tokenizer, 64 at once."""
         rows = [torch.zeros(0, self.dim)]
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
-            tokens = self._tokenizer(list(texts[start : start + _TEXTS_AT_ONCE])).to(self._device)
+            tokens = self.tokenize(texts[start : start + _TEXTS_AT_ONCE])
             rows.append(self._rows(self.model.encode_text(tokens, normalize=False), len(tokens)))  # pyright: ignore[reportCallIssue]  as above
         return torch.cat(rows)
+
+    def normalise(self, pixels: UInt8[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch 3 height width"]:
+        """Bring pixels into the form `model.encode_image` takes, on its device and in its precision."""
+        scaled = pixels.to(self._device).float().div(255)
+        normalised = ((scaled - self._mean) / self._std).to(self._dtype)
+        return normalised.contiguous(memory_format=self._layout) if self._layout else normalised
+
+    def tokenize(self, texts: Sequence[str]) -> Int[Tensor, "batch context"]:
+        """Turn texts into the ids `model.encode_text` takes, on its device, padded to the model's context."""
+        return self._tokenizer(list(texts)).to(self._device)
 
     def _rows(self, features: object, count: int) -> Float[Tensor, "batch dim"]:
         shape = tuple(features.shape) if isinstance(features, Tensor) else "several outputs"

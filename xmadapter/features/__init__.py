@@ -1,6 +1,6 @@
 """The feature store: plan, shards, manifest, and the two doors to what they hold."""
 
-from xmadapter.features.captioned import CaptionedImages
+from xmadapter.features.captioned import CaptionedImages, FeatureSpace, RetrievalData
 from xmadapter.features.changes import PlanChanges, compare_plans
 from xmadapter.features.featureset import FeatureSet, Provenance, TestSet, TextBank, TuningData, base_classes
 from xmadapter.features.manifest import FeatureManifest, ShardInfo, ShardRecord, Skipped, latest_manifest
@@ -18,12 +18,14 @@ __all__ = [
     "EncodeRecipe",
     "FeatureManifest",
     "FeatureSet",
+    "FeatureSpace",
     "FeatureStore",
     "PlanChanges",
     "PlannedSample",
     "PlannedShard",
     "Provenance",
     "Repair",
+    "RetrievalData",
     "ShardInfo",
     "ShardRecord",
     "Skipped",

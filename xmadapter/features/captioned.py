@@ -1,11 +1,17 @@
 """Images of one split and what their captions say, as features: what retrieval is measured and trained on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
-__all__ = ["CaptionedImages"]
+from xmadapter.config import EncoderSpec, Frozen, ImageConfig
+from xmadapter.errors import EpisodeError
+from xmadapter.features.featureset import Provenance
+from xmadapter.seeding import derive_seed
+
+__all__ = ["CaptionedImages", "FeatureSpace", "RetrievalData"]
 
 
 @dataclass(frozen=True)
@@ -29,3 +35,72 @@ class CaptionedImages:
     def __len__(self) -> int:
         """Count images."""
         return len(self.image_ids)
+
+    def take(self, images: Int[np.ndarray, " taken"]) -> "CaptionedImages":
+        """Keep some images, in the order given, with all their captions."""
+        place = np.full(len(self), -1)
+        place[images] = np.arange(len(images))
+        texts = np.flatnonzero(place[self.image_of_text] >= 0)
+        return CaptionedImages(
+            self.image[images],
+            tuple(self.image_ids[row] for row in images),
+            self.text[texts],
+            tuple(self.texts[row] for row in texts),
+            place[self.image_of_text[texts]],
+        )
+
+
+class FeatureSpace(Frozen):
+    """What stored features are: all it takes to compute more of them.
+
+    Args:
+        encoder: What made them.
+        image: How pixels were made ready.
+        dim: Their width.
+        logit_scale: Multiplier from cosine to logit, not its logarithm.
+    """
+
+    encoder: EncoderSpec
+    image: ImageConfig
+    dim: int
+    logit_scale: float
+
+
+@dataclass(frozen=True)
+class RetrievalData:
+    """What a sweep over captioned images may see: no test row.
+
+    Args:
+        train: What adapters are trained on.
+        validation: What chooses among them.
+        media: By image id, where its pixels are; of both splits.
+        space: Of the features.
+        provenance: Of the features.
+    """
+
+    train: CaptionedImages
+    validation: CaptionedImages
+    media: Mapping[str, str]
+    space: FeatureSpace
+    provenance: Provenance
+
+    def drawn(self, images: int, *, seed: int) -> CaptionedImages:
+        """Draw training images; a larger draw of the same seed holds the smaller ones.
+
+        Args:
+            images: How many; all there are keep their order.
+            seed: Of the draw.
+
+        Raises:
+            EpisodeError: There are fewer.
+        """
+        count = len(self.train)
+        if images > count:
+            raise EpisodeError(
+                f"{images} training images are asked for, the store has {count} with captions; nothing was run; "
+                "set images to at most that, or to all"
+            )
+        if images == count:
+            return self.train
+        order = np.random.default_rng(derive_seed("images", seed)).permutation(count)
+        return self.train.take(np.sort(order[:images]))

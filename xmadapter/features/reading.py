@@ -1,6 +1,6 @@
 """Reading a committed feature store, with every byte checked before a value is used."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import numpy as np
@@ -8,9 +8,10 @@ import pyarrow as pa
 
 from xmadapter.config import Classes, SelectionProtocol
 from xmadapter.errors import DataError, IntegrityError, ResourceError, StoreIncomplete
-from xmadapter.features.captioned import CaptionedImages
+from xmadapter.features.captioned import CaptionedImages, FeatureSpace, RetrievalData
 from xmadapter.features.featureset import FeatureSet, Provenance, TestSet, TextBank, TuningData
 from xmadapter.features.manifest import FeatureManifest, ShardInfo, latest_manifest, manifest_versions, read_manifest
+from xmadapter.features.planfile import load_plan
 from xmadapter.features.schema import feature_matrix, image_schema, text_schema
 from xmadapter.fingerprint import sha256_file
 from xmadapter.storage import fetch, join, list_names, move
@@ -102,6 +103,36 @@ class FeatureStore:
             IntegrityError: A shard is missing or its bytes changed.
         """
         return self._captioned(split)
+
+    def retrieval(self) -> RetrievalData:
+        """Read what a sweep over captioned images may see: training and validation. Opens no test shard.
+
+        Raises:
+            DataError: A split has no captioned image.
+            IntegrityError: A shard is missing or its bytes changed.
+        """
+        train, validation = self._captioned("train"), self._captioned("validation")
+        return RetrievalData(
+            train,
+            validation,
+            self.media({*train.image_ids, *validation.image_ids}),
+            self.space,
+            self.provenance,
+        )
+
+    @property
+    def space(self) -> FeatureSpace:
+        """What its features are."""
+        manifest, recipe = self.manifest, self.manifest.recipe
+        return FeatureSpace(
+            encoder=recipe.encoder, image=recipe.image, dim=manifest.dim, logit_scale=manifest.logit_scale
+        )
+
+    def media(self, sample_ids: Collection[str]) -> dict[str, str]:
+        """Find where the pixels of these images are, by id; nothing of them is opened."""
+        plan = load_plan(self.root, self.manifest.recipe, self.manifest.plan_fingerprint)
+        images = (shard for shard in plan.shards if shard.modality == "image")
+        return {one.sample_id: one.media for shard in images for one in shard.samples if one.sample_id in sample_ids}
 
     def captioned_test(self) -> CaptionedImages:
         """Read images and captions of the test split, as `captioned`; for the final evaluation alone."""

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from xmadapter.config import AdapterConfig
+from xmadapter.config import AdapterConfig, RetrievalConfig
 from xmadapter.final import FinalResult
 from xmadapter.reports.grid import Grid
 from xmadapter.trial import TrialResult
 
-__all__ = ["Chosen", "Cost", "chosen_rows", "class_rows", "cost_rows", "flat"]
+__all__ = ["Chosen", "Cost", "chosen_rows", "class_rows", "cost_rows", "departures", "drawn", "flat"]
 
 
 @dataclass(frozen=True)
@@ -62,11 +62,9 @@ def chosen_rows(grid: Grid, trials: Sequence[TrialResult]) -> list[Chosen]:
     for method in grid.methods:
         finals = grid.of(method)
         adapters = [trial.adapter for trial in trials if trial.method == method]
-        shown = _departures([*adapters, *(final.choice.adapter for final in finals)])
+        shown = departures([*adapters, *(final.choice.adapter for final in finals)])
         for final in finals:
-            values = flat(final.choice.adapter.model_dump(mode="json"))
-            drawn = {name: values[name] for name in shown if name in values}
-            row = (method, _pairs(drawn), _pairs(final.choice.solved))
+            row = (method, drawn(final.choice.adapter, shown), _pairs(final.choice.solved))
             rows[row] = (*rows.get(row, ()), final.choice.shots)
     return [Chosen(method, shots, trained, solved) for (method, trained, solved), shots in rows.items()]
 
@@ -97,7 +95,7 @@ def class_rows(final: FinalResult, class_names: Sequence[str]) -> list[tuple[str
     return sorted(((name, share) for name, share in pairs if share is not None), key=lambda row: row[1])
 
 
-def _departures(adapters: Iterable[AdapterConfig]) -> list[str]:
+def departures(adapters: Iterable[AdapterConfig | RetrievalConfig]) -> list[str]:
     """Name the fields in which any of the configs departs from its defaults, in order of definition."""
     names: dict[str, None] = {}
     for adapter in adapters:
@@ -105,6 +103,12 @@ def _departures(adapters: Iterable[AdapterConfig]) -> list[str]:
         values = flat(adapter.model_dump(mode="json"))
         names |= dict.fromkeys(name for name, value in values.items() if value != defaults.get(name))
     return list(names)
+
+
+def drawn(adapter: AdapterConfig | RetrievalConfig, names: Sequence[str]) -> str:
+    """Write the values that a config has in some of its fields, as in `width 8, fit.epochs 5`."""
+    values = flat(adapter.model_dump(mode="json"))
+    return _pairs({name: values[name] for name in names if name in values})
 
 
 def flat(values: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

@@ -1,8 +1,8 @@
 """What a report says in words: what was run, how to read the intervals, and where the numbers come from."""
 
 import shlex
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
 from urllib.parse import quote, urlencode
 
 from xmadapter.config import EmbeddedSpec, EncoderSpec, OpenClipSpec, SelectionProtocol, TinySpec
@@ -14,10 +14,12 @@ from xmadapter.reports.tables import accuracy_cell
 from xmadapter.reports.wording import count_of, listed, percent, shots_title, visible
 
 __all__ = [
+    "Delivered",
     "Fact",
     "IMPORTANCE_NOTE",
     "failures",
     "headline",
+    "image_counts",
     "importance_lines",
     "interval_notes",
     "looks_sentence",
@@ -48,6 +50,25 @@ class Fact(NamedTuple):
     value: str
 
 
+class Delivered(Protocol):
+    """What is asked of a report to find its runs in MLflow; see `Report`."""
+
+    @property
+    def title(self) -> str:
+        """Name of the experiment."""
+        ...
+
+    @property
+    def tracking_uri(self) -> str:
+        """Address of MLflow."""
+        ...
+
+    @property
+    def experiment_id(self) -> str | None:
+        """Of the MLflow experiment; None while nothing was delivered."""
+        ...
+
+
 def headline(grid: Grid) -> str:
     """Name the method that choosing prefers at the largest shot count, with its test accuracy."""
     best = grid.best
@@ -62,7 +83,7 @@ def headline(grid: Grid) -> str:
 
 def summary(report: Report) -> str:
     """Say in one paragraph what was run."""
-    grid, images = report.grid, _image_counts(report.manifest)
+    grid, images = report.grid, image_counts(report.manifest)
     return (
         f"{count_of(len(grid.methods), 'method')} at {listed(grid.shots)} shots per class on {visible(report.title)}: "
         f"{_class_count(report)}, {images['train']:,} training, "
@@ -121,10 +142,10 @@ def _other_images(final: FinalResult) -> str:
     return f"{first}{percent(wilson.low)} to {percent(wilson.high)} % for seed {final.choice.seeds[0]}"
 
 
-def failures(report: Report) -> list[str]:
+def failures(reasons: Sequence[tuple[str, int]]) -> list[str]:
     """List why trials failed, the commonest reason first; of many, the first."""
-    lines = [f"{count_of(count, 'trial')}: {visible(reason[:300])}" for reason, count in report.failures[:_MOST_SKIPS]]
-    rest = len(report.failures) - _MOST_SKIPS
+    lines = [f"{count_of(count, 'trial')}: {visible(reason[:300])}" for reason, count in reasons[:_MOST_SKIPS]]
+    rest = len(reasons) - _MOST_SKIPS
     return [*lines, f"and {rest:,} more reasons, in the ledger"] if rest > 0 else lines
 
 
@@ -137,19 +158,18 @@ def importance_lines(report: Report) -> list[str]:
     ]
 
 
-def provenance(report: Report) -> list[Fact]:
+def provenance(manifest: FeatureManifest, *, config_fingerprint: str) -> list[Fact]:
     """List what identifies the encoder, the data and the config."""
-    manifest, recipe = report.manifest, report.manifest.recipe
-    encoder = recipe.encoder
+    recipe, encoder = manifest.recipe, manifest.recipe.encoder
     return [
         Fact("encoder", _encoder_name(encoder)),
         Fact("encoder fingerprint", encoder.fingerprint),
         Fact("weights sha256", encoder.weights_sha256 or "not recorded"),
-        Fact("prompts", " | ".join(visible(prompt) for prompt in recipe.prompts)),
+        *([Fact("prompts", " | ".join(map(visible, recipe.prompts)))] if recipe.class_names else []),
         Fact("views per training image", f"1 by the test transform, {recipe.views} augmented"),
         Fact("split hash", manifest.split_hash),
         Fact("feature manifest", manifest.plan_fingerprint),
-        Fact("config fingerprint", report.config_fingerprint),
+        Fact("config fingerprint", config_fingerprint),
         Fact("skipped samples", f"{len(manifest.skipped):,}"),
     ]
 
@@ -161,7 +181,7 @@ def skips(manifest: FeatureManifest) -> list[str]:
     return [*lines, f"and {rest:,} more, in the manifest of the features"] if rest > 0 else lines
 
 
-def mlflow_steps(report: Report) -> tuple[str, str]:
+def mlflow_steps(report: Delivered) -> tuple[str, str]:
     """Say how to compare the methods in MLflow: what starts it or where it runs, and the page to open.
 
     The page shows the method runs alone, as charts over shots; without the filter MLflow lists trials first.
@@ -179,7 +199,8 @@ def mlflow_steps(report: Report) -> tuple[str, str]:
     return start, f"{base}/#/experiments/{report.experiment_id}/runs?{query}"
 
 
-def _image_counts(manifest: FeatureManifest) -> dict[str, int]:
+def image_counts(manifest: FeatureManifest) -> dict[str, int]:
+    """Count the images of each split."""
     splits = ("train", "validation", "test")
     return {split: sum(shard.rows // shard.views for shard in manifest.of(split)) for split in splits}
 

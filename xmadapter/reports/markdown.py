@@ -13,7 +13,15 @@ from xmadapter.reports.report import Report
 from xmadapter.reports.tables import accuracy_cell, setting_line
 from xmadapter.reports.wording import percent, shots_title, visible
 
-__all__ = ["accuracy_markdown", "elsewhere_markdown", "escaped", "paired_markdown", "render_markdown", "table_markdown"]
+__all__ = [
+    "accuracy_markdown",
+    "bullets",
+    "elsewhere_markdown",
+    "escaped",
+    "paired_markdown",
+    "render_markdown",
+    "table_markdown",
+]
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
 
@@ -40,18 +48,23 @@ def render_markdown(report: Report) -> str:
         *elsewhere_markdown(grid),
         *(["## Differences in percent points", paired_markdown(report.pairs)] if report.pairs else []),
         "## Where methods lose to the linear probe",
-        _bullets(losses(grid, report.pairs)),
+        bullets(losses(grid, report.pairs)),
         *(
-            ["## Which hyperparameters mattered", facts.IMPORTANCE_NOTE, _bullets(facts.importance_lines(report))]
+            ["## Which hyperparameters mattered", facts.IMPORTANCE_NOTE, bullets(facts.importance_lines(report))]
             if report.importances
             else []
         ),
-        *(["## Why trials failed", _bullets(facts.failures(report))] if report.failures else []),
+        *(["## Why trials failed", bullets(facts.failures(report.failures))] if report.failures else []),
         "## How to read the intervals",
-        _bullets(interval_notes(report)),
+        bullets(interval_notes(report)),
         "## Provenance",
-        _bullets([f"{fact.name}: {fact.value}" for fact in provenance(report)]),
-        *([_bullets(skips(report.manifest))] if report.manifest.skipped else []),
+        bullets(
+            [
+                f"{fact.name}: {fact.value}"
+                for fact in provenance(report.manifest, config_fingerprint=report.config_fingerprint)
+            ]
+        ),
+        *([bullets(skips(report.manifest))] if report.manifest.skipped else []),
         "## Compare in MLflow",
         f"    {command}",
         escaped(steps),
@@ -107,7 +120,8 @@ def table_markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))
 
 
-def _bullets(lines: Sequence[str]) -> str:
+def bullets(lines: Sequence[str]) -> str:
+    """List lines, escaped."""
     return "\n".join(f"- {escaped(line)}" for line in lines)
 
 

@@ -9,7 +9,7 @@ from xmadapter.evaluation import Interval, paired_interval
 from xmadapter.reports.grid import Grid
 from xmadapter.reports.wording import bounds, count_of, percent, points, shots_title, visible
 
-__all__ = ["Paired", "by_pair", "compare", "losses", "paired_bounds", "paired_cell"]
+__all__ = ["Paired", "by_pair", "caution", "compare", "losses", "paired_bounds", "paired_cell"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def losses(grid: Grid, pairs: Sequence[Paired]) -> list[str]:
     if not pairs:
         return ["The linear probe shares no shot count with another method, so there is nothing to compare."]
     behind = [pair for pair in pairs if pair.difference.estimate < 0]
-    sentences = [_count(pairs, behind, visible(probes[0])), *_caution(pairs)]
+    sentences = [_count(pairs, behind, visible(probes[0])), *caution(pairs)]
     for method in dict.fromkeys(pair.method for pair in behind):
         parts = "; ".join(_loss(pair) for pair in behind if pair.method == method)
         sentences.append(f"{visible(method)}: {parts}.")
@@ -98,7 +98,8 @@ def _count(pairs: Sequence[Paired], behind: Sequence[Paired], probe: str) -> str
     return f"{start}{rest}. It is ahead by an interval that excludes 0 in {ahead or 'none'}."
 
 
-def _caution(pairs: Sequence[Paired]) -> list[str]:
+def caution(pairs: Sequence[Paired]) -> list[str]:
+    """Say what so few seeds cannot tell."""
     seeds = pairs[0].seeds
     if seeds == 1:
         return ["One seed gives no interval: none of these differences can be told from the luck of one draw."]

@@ -1,10 +1,11 @@
 """write_report: a report as files, each durable, the page last."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+import pyarrow as pa
 import pyarrow.csv
 
 from xmadapter.errors import MissingExtra
@@ -13,7 +14,7 @@ from xmadapter.reports.report import Report
 from xmadapter.reports.tables import comparison
 from xmadapter.storage import local_path, make_folder, write_durably
 
-__all__ = ["write_report"]
+__all__ = ["csv_bytes", "write_files", "write_report"]
 
 
 def write_report(report: Report, output: str) -> Path:
@@ -30,20 +31,40 @@ def write_report(report: Report, output: str) -> Path:
         MissingExtra: matplotlib or jinja2 is not installed; nothing was written.
         ResourceError: The folder cannot be written.
     """
-    contents = _render(report)
+    return write_files(lambda: _contents(report), output)
+
+
+def write_files(render: Callable[[], Mapping[str, bytes]], output: str) -> Path:
+    """Write the files of a report, each durably, in order.
+
+    Args:
+        render: Makes them, by name, report.html last.
+        output: Folder, made where it is absent; files of an earlier report are replaced.
+
+    Returns:
+        Path of report.html.
+
+    Raises:
+        MissingExtra: A package that `render` imports is not installed; nothing was written.
+        ResourceError: The folder cannot be written.
+    """
+    try:
+        contents = render()
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"a report needs {error.name}, which is not installed; nothing was written; pip install 'xmadapter[reports]'"
+        ) from error
     folder = make_folder(local_path(output))
     for name, content in contents.items():
         write_durably(folder / name, _writer(content))
     return folder / "report.html"
 
 
-def _render(report: Report) -> dict[str, bytes]:
-    try:
-        return _contents(report)
-    except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"a report needs {error.name}, which is not installed; nothing was written; pip install 'xmadapter[reports]'"
-        ) from error
+def csv_bytes(table: pa.Table) -> bytes:
+    """Write a table as CSV."""
+    file = io.BytesIO()
+    pyarrow.csv.write_csv(table, file)
+    return file.getvalue()
 
 
 def _contents(report: Report) -> dict[str, bytes]:
@@ -57,16 +78,10 @@ def _contents(report: Report) -> dict[str, bytes]:
     return {
         "accuracy.png": accuracy,
         "cost.png": cost,
-        "results.csv": _csv(report),
+        "results.csv": csv_bytes(comparison(report.grid.finals)),
         "report.md": render_markdown(report).encode(),
         "report.html": page.encode(),
     }
-
-
-def _csv(report: Report) -> bytes:
-    file = io.BytesIO()
-    pyarrow.csv.write_csv(comparison(report.grid.finals), file)
-    return file.getvalue()
 
 
 def _writer(content: bytes) -> Callable[[BinaryIO], object]:

@@ -3,6 +3,7 @@
 from xmadapter.storage.disk import append_durably, mend_tail, write_durably
 from xmadapter.storage.folders import make_folder, make_folder_whole
 from xmadapter.storage.uri import (
+    cache_folder,
     fetch,
     free_bytes,
     is_remote,
@@ -23,6 +24,7 @@ from xmadapter.storage.uri import (
 
 __all__ = [
     "append_durably",
+    "cache_folder",
     "fetch",
     "free_bytes",
     "is_remote",

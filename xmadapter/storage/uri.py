@@ -185,7 +185,7 @@ def fetch(uri: str | Path) -> Path:
     found = buckets.state_of(str(uri))
     if found is None:
         raise FileNotFoundError(str(uri))
-    copy = _cache() / hashlib.sha256(f"{uri}\0{found.size_bytes}\0{found.version}".encode()).hexdigest()
+    copy = cache_folder("objects") / hashlib.sha256(f"{uri}\0{found.size_bytes}\0{found.version}".encode()).hexdigest()
     state = disk.state_of(copy)
     if state is None or state.st_size != found.size_bytes:
         folders.make_folder(copy.parent)
@@ -193,9 +193,10 @@ def fetch(uri: str | Path) -> Path:
     return copy
 
 
-def _cache() -> Path:
+def cache_folder(name: str) -> Path:
+    """Name this machine's folder for one kind of thing that can be made again: in `$XMADAPTER_CACHE`, else `~/.cache/xmadapter`."""
     place = os.environ.get("XMADAPTER_CACHE")
-    return (Path(place) if place else Path.home() / ".cache" / "xmadapter").expanduser().absolute() / "objects"
+    return (Path(place) if place else Path.home() / ".cache" / "xmadapter").expanduser().absolute() / name
 
 
 def _buckets():  # noqa: ANN202  a module, whose functions are known by inference only

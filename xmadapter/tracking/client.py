@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xmadapter.config import TrackingConfig
-from xmadapter.tracking.views import METHODS_VIEW, describe_experiment, methods_view, view_tag
+from xmadapter.tracking.views import describe_experiment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,7 +56,6 @@ def make_experiment(client: "MlflowClient", uri: str, name: str) -> str:
     # Without the kind, MLflow 3 opens the experiment on its page for language-model traces, which stays empty here.
     kind = {"mlflow.experimentKind": "custom_model_development"}
     made = client.create_experiment(name, artifact_location=location, tags=kind)
-    client.set_experiment_tag(made, view_tag(METHODS_VIEW), methods_view())
     client.set_experiment_tag(made, "mlflow.note.content", describe_experiment(made))
     return made
 

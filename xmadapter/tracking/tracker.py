@@ -23,7 +23,7 @@ from xmadapter.errors import TrackingError
 from xmadapter.fingerprint import fingerprint
 from xmadapter.ledger import Entry, Ledger
 from xmadapter.tracking.client import is_refusal, make_client, make_experiment, masked, reason, tracking_uri
-from xmadapter.tracking.views import trials_address, trials_key, trials_view, view_tag
+from xmadapter.tracking.views import METHODS_VIEW, methods_view, trials_address, trials_key, trials_view, view_tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -154,7 +154,9 @@ class Tracker:
                 run = self._run(client, entry, sent_before, {})
                 _log_dataset(client, run, body["dataset"])
                 view = view_tag(trials_key(entry.uid))
-                client.set_experiment_tag(self._experiment_id(), view, trials_view(run, body["searched"]))
+                measure = body.get("measure", "accuracy")
+                client.set_experiment_tag(self._experiment_id(), view, trials_view(run, body["searched"], measure))
+                client.set_experiment_tag(self._experiment_id(), view_tag(METHODS_VIEW), methods_view(measure))
                 client.set_tag(run, "mlflow.note.content", self._link(entry.uid))
                 _log_text(client, run, "sweep.yaml", yaml.safe_dump(body["config"], sort_keys=False))
                 return run
@@ -201,7 +203,7 @@ class Tracker:
             ).info.run_id
         metrics = _metrics(body.get("metrics", {}), step=0)
         for epoch, value in body.get("rungs", {}).items():
-            metrics += _metrics({"accuracy/rung": value}, step=int(epoch))
+            metrics += _metrics({f"{body.get('measure', 'accuracy')}/rung": value}, step=int(epoch))
         params = [Param(key, str(value)[:_LONGEST_PARAM]) for key, value in body["params"].items()]
         client.log_batch(run, metrics=metrics, params=params)
         self._runs[entry.uid] = run

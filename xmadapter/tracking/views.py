@@ -26,21 +26,25 @@ def view_tag(key: str) -> str:
     return f"mlflow.sharedViewState.{key}"
 
 
-def methods_view() -> str:
-    """Show parents, the most accurate first, with accuracy, interval and cost at the largest shot count."""
+def methods_view(measure: str) -> str:
+    """Show parents, the best first, with accuracy or recall, interval and cost at the largest shot count.
+
+    Args:
+        measure: `accuracy` or `recall`; the first part of a metric's name.
+    """
     return json.dumps(
         {
             "searchFilter": "tags.level = 'method'",
-            "orderByKey": "metrics.`accuracy/test`",
+            "orderByKey": f"metrics.`{measure}/test`",
             "orderByAsc": False,
             "selectedColumns": [
                 *(
                     f"metrics.`{name}`"
                     for name in (
-                        "accuracy/test",
+                        f"{measure}/test",
                         "interval/test_low",
                         "interval/test_high",
-                        "accuracy/validation",
+                        "accuracy/validation" if measure == "accuracy" else "recall/text_to_image_1",
                         "cost/trained_parameters",
                         "cost/stored_kb",
                     )
@@ -53,13 +57,15 @@ def methods_view() -> str:
     )
 
 
-def trials_view(parent_run: str, searched: Sequence[str]) -> str:
+def trials_view(parent_run: str, searched: Sequence[str], measure: str) -> str:
     """Show the trials of a parent, the best first, and how their hyperparameters lead to accuracy.
 
     Args:
         parent_run: Id of the parent run.
         searched: Names of the searched parameters.
+        measure: As for `methods_view`.
     """
+    score = f"{measure}/selection"
     params = ["shots", *searched]
     parallel = {
         "type": "PARALLEL",
@@ -69,14 +75,14 @@ def trials_view(parent_run: str, searched: Sequence[str]) -> str:
         "isGenerated": False,
         "showAllRuns": True,
         "selectedParams": params,
-        "selectedMetrics": ["accuracy/selection"],
+        "selectedMetrics": [score],
     }
     return json.dumps(
         {
             "searchFilter": f"tags.mlflow.parentRunId = '{parent_run}'",
-            "orderByKey": "metrics.`accuracy/selection`",
+            "orderByKey": f"metrics.`{score}`",
             "orderByAsc": False,
-            "selectedColumns": ["metrics.`accuracy/selection`", *(f"params.`{name}`" for name in params)],
+            "selectedColumns": [f"metrics.`{score}`", *(f"params.`{name}`" for name in params)],
             "isAccordionReordered": True,
             "compareRunSections": [
                 {"uuid": _SECTION, "name": "search", "display": True, "isReordered": True, "columns": 1}
@@ -100,4 +106,4 @@ def trials_address(experiment_id: str, parent: str) -> str:
 def describe_experiment(experiment_id: str) -> str:
     """Say what the runs are, in the list of experiments and on the page of one."""
     address = f"#/experiments/{experiment_id}/runs?viewStateShareKey={METHODS_VIEW}&workflowType=machine_learning"
-    return f"Few-shot adapters on one data set: a parent run is a method, a child run a trial. [Methods]({address})"
+    return f"Adapters on one data set: a parent run is a method, a child run a trial. [Methods]({address})"

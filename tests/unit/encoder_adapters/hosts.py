@@ -56,6 +56,22 @@ MORE: dict[str, Family] = {
         {"embed_dim": 24, "vision_cfg": VIT, "text_cfg": _hf(hf_proj_type="mlp", hf_pooler_type="mean_pooler")},
         tower=_T5,  # type: ignore[arg-type]
     ),
+    "images without blocks, BERT": Family(
+        {
+            "embed_dim": 24,
+            "vision_cfg": _timm("test_convnext", 160, timm_pool="avg", timm_proj="linear"),
+            "text_cfg": _hf(hf_proj_type="linear", hf_pooler_type="mean_pooler"),
+        },
+        tower=FAMILIES["BERT"].tower,
+    ),
+    "BERT by its first token": Family(
+        {
+            "embed_dim": 24,
+            "vision_cfg": VIT,
+            "text_cfg": _hf(hf_proj_type="mlp", hf_pooler_type="cls_last_hidden_state_pooler"),
+        },
+        tower=FAMILIES["BERT"].tower,
+    ),
     "decoding CoCa": Family(_COCA),
     "wide CoCa": Family(_COCA | {"vision_cfg": _COCA["vision_cfg"] | {"width": 48}}),
 }
@@ -69,7 +85,7 @@ HOSTS = (
     "CoCa",
     "qk-norm and LayerScale",
     "wide images, long texts",
-    *MORE,
+    *(name for name in MORE if name != "images without blocks, BERT"),
 )
 
 

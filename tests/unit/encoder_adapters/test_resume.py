@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.unit.encoder_adapters.hosts import make_host, make_ids, make_pixels
 from tests.unit.encoder_adapters.test_cross_modal import move_weights
-from xmadapter.config import CrossModalConfig
+from xmadapter.config import CrossModalConfig, LoraConfig, UniAdapterConfig
 from xmadapter.encoder_adapters import (
     AdapterBank,
     attach,
@@ -21,9 +21,9 @@ from xmadapter.encoder_adapters import (
 )
 from xmadapter.errors import ConfigError
 
-RESUMABLE = pytest.mark.parametrize(
-    "host", ["CLIP ViT", "CustomTextCLIP", "qk-norm and LayerScale", "wide images, long texts", "end by its id"]
-)
+OWN_TEXT = ["CLIP ViT", "CustomTextCLIP", "qk-norm and LayerScale", "wide images, long texts", "end by its id"]
+BERT_LIKE = ["BERT", "RoBERTa", "BERT by its first token"]
+RESUMABLE = pytest.mark.parametrize("host", OWN_TEXT + BERT_LIKE)
 
 
 def full_ids(model: Any) -> Tensor:
@@ -36,7 +36,8 @@ def full_ids(model: Any) -> Tensor:
 
 def make_top(host: str) -> tuple[Any, AdapterBank]:
     model = make_host(host)
-    check_resumable(model)
+    check_resumable(model, "image")
+    check_resumable(model, "text")
     return model, move_weights(attach(model, CrossModalConfig(first_block=1)))
 
 
@@ -54,6 +55,23 @@ def test_features_are_bitwise_those_of_the_whole_tower(host, block):
         image, text = resumed(model, pixels, ids, block=block)
         assert torch.equal(image, model.encode_image(pixels, normalize=False))
         assert torch.equal(text, model.encode_text(ids, normalize=False))
+
+
+@pytest.mark.parametrize("host", ["CLIP ViT", "BERT"])
+@pytest.mark.parametrize(
+    "config", [UniAdapterConfig(width=16, first_block=1), LoraConfig(first_block=1)], ids=lambda config: config.kind
+)
+def test_other_adapters_act_in_the_upper_blocks_too(host, config):
+    model = make_host(host)
+    bank = move_weights(attach(model, config))
+    pixels, ids = make_pixels(model), full_ids(model)
+    with torch.no_grad():
+        features = resumed(model, pixels, ids, block=1)
+        assert torch.equal(features[0], model.encode_image(pixels, normalize=False))
+        assert torch.equal(features[1], model.encode_text(ids, normalize=False))
+        bank.enabled = False
+        frozen = resumed(model, pixels, ids, block=1)
+    assert min((one - other).abs().max() for one, other in zip(features, frozen, strict=True)) > 1e-3
 
 
 @RESUMABLE
@@ -117,16 +135,66 @@ def test_gradient_checkpointing_holds_in_the_upper_blocks_too():
     assert all(map(torch.equal, *gradients))
 
 
+@pytest.mark.parametrize("host", BERT_LIKE)
+def test_a_bert_like_tower_goes_on_to_the_same_features_however_its_texts_are_padded(host):
+    model, _ = make_top(host)
+    ids = make_ids(model, count=6)
+    ids[:, 9:] = 0
+    padded = torch.nn.functional.pad(ids, (0, 6))
+    with torch.no_grad():
+        one, other = (text_tokens(model, some, block=1) for some in (ids, padded))
+        assert all(map(torch.equal, one, other))
+        # With padding behind the longest text, as in a batch of others.
+        wide = torch.nn.functional.pad(one[0], (0, 0, 0, 5))
+        features = [text_features(model, tokens, one[1], block=1) for tokens in (one[0], wide)]
+        features += [model.encode_text(some) for some in (ids, padded)]
+    for other_features in features[1:]:
+        torch.testing.assert_close(features[0], other_features, atol=1e-5, rtol=1e-5)  # sums in another order
+
+
+def test_a_text_tower_starts_at_a_block_beside_an_image_tower_that_cannot():
+    model = make_host("images without blocks, BERT")
+    with pytest.raises(ConfigError, match="image tower is not open_clip's own ViT"):
+        check_resumable(model, "image")
+    check_resumable(model, "text")
+    bank = move_weights(attach(model, CrossModalConfig(first_block=1, towers="text", shared=0)))
+    ids = full_ids(model)
+    with torch.no_grad():
+        adapted = text_features(model, *text_tokens(model, ids, block=1), block=1)
+        assert torch.equal(adapted, model.encode_text(ids))
+        bank.enabled = False
+        assert (adapted - model.encode_text(ids)).abs().max() > 0.1
+
+
+def test_an_image_tower_starts_at_a_block_beside_a_text_tower_that_cannot():
+    model = make_host("CoCa")
+    check_resumable(model, "image")
+    move_weights(attach(model, CrossModalConfig(first_block=1)))
+    pixels = make_pixels(model)
+    with torch.no_grad():
+        features = image_features(model, image_tokens(model, pixels, block=1), block=1)
+        assert torch.equal(features, model.encode_image(pixels, normalize=False))
+
+
+def test_padding_before_the_end_of_a_text_is_refused():
+    model = make_host("BERT")
+    ids = make_ids(model)
+    ids[1, 0] = 0
+    with pytest.raises(ConfigError, match="padding before its end"):
+        text_tokens(model, ids, block=1)
+
+
 @pytest.mark.parametrize(
-    ("host", "reason"),
+    ("host", "tower", "reason"),
     [
-        ("SigLIP", "image tower is not open_clip's own ViT"),
-        ("CLIP ResNet", "image tower is not open_clip's own ViT"),
-        ("BERT", "text tower is not open_clip's own"),
-        ("CoCa", "appends a class token"),
-        ("texts both ways", "attends in both directions"),
+        ("SigLIP", "image", "image tower is not open_clip's own ViT"),
+        ("CLIP ResNet", "image", "image tower is not open_clip's own ViT"),
+        ("mT5", "text", "neither open_clip's own nor BERT-like"),
+        ("CoCa", "text", "appends a class token"),
+        ("SigLIP", "text", "attends to padding"),
+        ("texts both ways", "text", "attends to padding"),
     ],
 )
-def test_other_towers_are_refused_with_the_reason(host, reason):
+def test_other_towers_are_refused_with_the_reason(host, tower, reason):
     with pytest.raises(ConfigError, match=reason):
-        check_resumable(make_host(host))
+        check_resumable(make_host(host), tower)

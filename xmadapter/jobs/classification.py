@@ -1,0 +1,130 @@
+"""A classification sweep after its trials: final test, report, export."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from tqdm import tqdm
+
+from xmadapter.bundle import export_bundle
+from xmadapter.config import EvaluateConfig, ExportConfig, SweepConfig
+from xmadapter.elsewhere import Elsewhere, check_elsewhere
+from xmadapter.features import FeatureStore, TestSet, TuningData, base_classes, open_features
+from xmadapter.final import FinalResult, predictions_table, run_final
+from xmadapter.jobs.delivery import (
+    WrittenReport,
+    experiment_id,
+    failed_trials,
+    not_evaluated,
+    nothing_to_choose,
+    open_tracker,
+    send_file,
+)
+from xmadapter.records import final_entry
+from xmadapter.reports import build_report, mlflow_steps, write_report
+from xmadapter.results import SweepFolder
+from xmadapter.selection import choose, select_best
+from xmadapter.storage import write_durably
+from xmadapter.tracking import tracking_uri
+from xmadapter.trial import TrialResult
+
+__all__ = ["evaluate_classification", "export_classification", "report_classification"]
+
+
+def evaluate_classification(config: EvaluateConfig, folder: SweepFolder, sweep: SweepConfig) -> list[FinalResult]:
+    """Choose by validation, refit, score the test split once, record; as `evaluate_sweep`."""
+    store, best = _choices(folder)
+    data = store.tuning(sweep.protocol, sweep.classes)
+    shifted = _shifted(config, data)
+    folder.append("look", str(folder.looks + 1), {"choices": [[result.method, result.shots] for result in best]})
+    test, elsewhere = _open_tests(sweep, store, shifted)
+    results, tables = [], []
+    device = "cuda" if sweep.cluster.trial_gpus and torch.cuda.is_available() else "cpu"
+    final = run_final(data, test, best, elsewhere, device=device)
+    for result, predicted in tqdm(final, total=len(best), unit="method", desc="final test"):
+        results.append(result)
+        tables.append(predictions_table(test, result, predicted))
+    path = folder.path / "predictions.parquet"
+    write_durably(path, lambda file: pq.write_table(pa.concat_tables(tables), file, compression="zstd"))
+    entry = final_entry(results, folder.studies(store.manifest.plan_fingerprint), looks=folder.looks)
+    with open_tracker(folder) as tracker:
+        tracker.record(entry)
+        send_file(folder, tracker, store, path)
+    return results
+
+
+def _shifted(config: EvaluateConfig, data: TuningData) -> dict[str, FeatureStore]:
+    """Open the other stores and check that they can be compared, before any test split is looked at."""
+    stores = {name: open_features(uri) for name, uri in config.shifted.items()}
+    for name, store in stores.items():
+        check_elsewhere(
+            data,
+            name,
+            encoder_fingerprint=store.provenance.encoder_fingerprint,
+            class_names=store.manifest.recipe.class_names,
+        )
+    return stores
+
+
+def _open_tests(
+    sweep: SweepConfig, store: FeatureStore, shifted: Mapping[str, FeatureStore]
+) -> tuple[TestSet, list[Elsewhere]]:
+    """Open the test split, that of the novel classes apart, and those elsewhere."""
+    test, others = store.test(), [Elsewhere(name, other.test(), other.texts()) for name, other in shifted.items()]
+    if sweep.classes == "all":
+        return test, others
+    classes = len(store.manifest.recipe.class_names)
+    base = base_classes(classes)
+    novel = Elsewhere("novel classes", test.of_classes(base, classes), store.texts().of_classes(base, classes))
+    return test.of_classes(0, base), [novel, *others]
+
+
+def report_classification(folder: SweepFolder, output: str) -> WrittenReport:
+    """Write the report of an evaluated sweep, as `report_sweep`."""
+    finals = folder.finals(FinalResult)
+    if not finals:
+        raise not_evaluated(folder)
+    store = open_features(folder.config.features)
+    failures, stopped = failed_trials(folder)
+    report = build_report(
+        finals,
+        folder.results(store.manifest.plan_fingerprint, TrialResult),
+        title=folder.config.experiment,
+        manifest=store.manifest,
+        config_fingerprint=folder.config.fingerprint,
+        looks=folder.looks,
+        failures=failures,
+        stopped=stopped,
+        tracking_uri=tracking_uri(folder.config.tracking),
+        experiment_id=experiment_id(folder),
+    )
+    page = write_report(report, output)
+    with open_tracker(folder) as tracker:
+        for name in (page.name, "results.csv", "accuracy.png"):
+            send_file(folder, tracker, store, page.with_name(name))
+    return WrittenReport(page, *mlflow_steps(report))
+
+
+def export_classification(config: ExportConfig, folder: SweepFolder, sweep: SweepConfig) -> Path:
+    """Export the chosen method as a bundle, as `export_choice`."""
+    store, best = _choices(folder)
+    choice = choose(best, method=config.method, shots=config.shots)
+    tested = [final for final in folder.finals(FinalResult) if final.choice == choice]
+    return export_bundle(
+        store.tuning(sweep.protocol, sweep.classes),
+        store.manifest,
+        choice,
+        seed=choice.seeds[0] if config.seed is None else config.seed,
+        test=tested[-1].interval if tested else None,
+        output=config.output,
+    )
+
+
+def _choices(folder: SweepFolder) -> tuple[FeatureStore, list[TrialResult]]:
+    store = open_features(folder.config.features)
+    best = select_best(folder.results(store.manifest.plan_fingerprint, TrialResult))
+    if not best:
+        raise nothing_to_choose(folder, store)
+    return store, best

@@ -1,0 +1,217 @@
+"""RetrievalModel: a method on an encoder, trained or not, as the two sides of pairs."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from xmadapter.config import EncoderAdapterConfig, EncoderSpec, HeadsConfig, RetrievalConfig, ZeroShotConfig
+from xmadapter.encoder_adapters import AdapterBank, TunedWeights, attach, check_resumable
+from xmadapter.encoder_adapters.bank import check_state
+from xmadapter.encoders import TowerEncoder, build_encoder
+from xmadapter.errors import ConfigError
+from xmadapter.evaluation.retrieval import Ranks, cosine_scores, retrieval_ranks
+from xmadapter.features import CaptionedImages, FeatureSpace
+from xmadapter.retrieval.sides import (
+    Side,
+    Sides,
+    all_rows,
+    image_blocks,
+    image_tower,
+    stored,
+    text_blocks,
+    text_tower,
+    through,
+)
+from xmadapter.retrieval.tokens import WORTH_A_FILE, content_of
+
+__all__ = ["RetrievalModel", "retrieval_model"]
+
+
+class Heads(nn.Module):
+    """A linear map for each modality, from the identity."""
+
+    def __init__(self, dim: int, device: torch.device) -> None:
+        super().__init__()
+        self.text, self.image = (nn.Parameter(torch.eye(dim, device=device)) for _ in range(2))
+
+    def state(self) -> dict[str, Tensor]:
+        """Copy the weights to the CPU."""
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.state_dict().items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take the weights of a state.
+
+        Raises:
+            IntegrityError: They are of another width.
+        """
+        check_state(state, self.state_dict())
+        self.load_state_dict(state)
+
+
+class Weights(nn.Module):
+    """All that a method trains: heads, what acts inside the encoder, both, or for zero-shot nothing."""
+
+    def __init__(self, heads: Heads | None, bank: AdapterBank | TunedWeights | None) -> None:
+        super().__init__()
+        self.heads, self.bank = heads, bank
+
+    def state(self) -> dict[str, Tensor]:
+        """Copy the weights to the CPU, each under one name, as safetensors asks for."""
+        parts = (("heads", self.heads), ("bank", self.bank))
+        return {f"{part}.{name}": one for part, own in parts if own is not None for name, one in own.state().items()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take the weights of a state, all of them.
+
+        Raises:
+            IntegrityError: Names or shapes are not those of these weights.
+        """
+        for part, own in (("heads.", self.heads), ("bank.", self.bank)):
+            if own is not None:
+                own.load({name.removeprefix(part): one for name, one in state.items() if name.startswith(part)})
+
+
+class RetrievalModel:
+    """A method as it starts; use it inside the `with` of `retrieval_model`.
+
+    Args:
+        config: The method.
+        space: Of the stored features.
+        seed: Of weights that start at random.
+        device: Where heads and stored features live.
+
+    Attributes:
+        weights: What is trained.
+    """
+
+    def __init__(self, config: RetrievalConfig, space: FeatureSpace, seed: int, device: torch.device) -> None:
+        self._space, self._device = space, device
+        self._inside = _inside(config)
+        self._encoder = _towers(space.encoder) if self._inside is not None else None
+        heads = Heads(space.dim, device) if isinstance(config, HeadsConfig) else None
+        bank = attach(self._encoder.model, self._inside, seed=seed) if self._encoder and self._inside else None
+        self.weights = Weights(heads, bank)
+
+    @property
+    def trained_parameters(self) -> int:
+        """Trainable numbers."""
+        return sum(parameter.numel() for parameter in self.weights.parameters())
+
+    @property
+    def adapts_images(self) -> bool:
+        """Whether the image tower is entered, so that pixels are needed."""
+        return self._enters("image")
+
+    def leave(self) -> None:
+        """Leave the encoder as it came, for the next model."""
+        if self.weights.bank is not None:
+            self.weights.bank.detach()
+
+    def sides(self, data: CaptionedImages, media: Mapping[str, str]) -> Sides:
+        """Say how texts and images of a split become features.
+
+        Args:
+            data: The split.
+            media: Where its images' pixels are, by id; looked at where the image tower is adapted.
+        """
+        text, image = self._text(data), self._image(data, media)
+        if (heads := self.weights.heads) is not None:
+            text, image = through(text, heads.text), through(image, heads.image)
+        return Sides(text, image, torch.from_numpy(data.image_of_text), self._space.logit_scale)
+
+    def ranks(self, data: CaptionedImages, media: Mapping[str, str]) -> Ranks:
+        """Rank a split in both directions."""
+        sides = self.sides(data, media)
+        text, image = all_rows(sides.text, len(data.texts)), all_rows(sides.image, len(data))
+        return retrieval_ranks(cosine_scores(text, image), sides.items)
+
+    def _text(self, data: CaptionedImages) -> Side:
+        if self._encoder is None or not self._enters("text"):
+            return stored(data.text, self._device)
+        if block := self._start("text", len(data.texts)):
+            return text_blocks(self._encoder, data.texts, content_of(data.text), block=block)
+        return text_tower(self._encoder, data.texts)
+
+    def _image(self, data: CaptionedImages, media: Mapping[str, str]) -> Side:
+        if self._encoder is None or not self.adapts_images:
+            return stored(data.image, self._device)
+        places = [media[name] for name in data.image_ids]
+        if block := self._start("image", len(data)):
+            return image_blocks(self._encoder, places, self._space, content_of(data.image), block=block)
+        return image_tower(self._encoder, places, self._space)
+
+    def _start(self, tower: Literal["image", "text"], rows: int) -> int:
+        """Block at which rows are taken up from a file; 0 where the whole tower runs."""
+        block = self.weights.bank.first_blocks[tower] if self.weights.bank is not None else 0
+        if not block or rows < WORTH_A_FILE or self._encoder is None or not _can_resume(self._encoder, tower):
+            return 0
+        return block
+
+    def _enters(self, tower: Literal["image", "text"]) -> bool:
+        return self._inside is not None and self._inside.towers in (tower, "both", "all")
+
+
+def _inside(config: RetrievalConfig) -> EncoderAdapterConfig | None:
+    match config:
+        case ZeroShotConfig():
+            return None
+        case HeadsConfig():
+            return config.over
+        case _:
+            return config
+
+
+def _can_resume(encoder: TowerEncoder, tower: Literal["image", "text"]) -> bool:
+    try:
+        check_resumable(encoder.model, tower)
+    except ConfigError:
+        return False
+    return True
+
+
+@contextmanager
+def retrieval_model(
+    config: RetrievalConfig,
+    space: FeatureSpace,
+    *,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Iterator[RetrievalModel]:
+    """Build a method as it starts, and take it out of the encoder afterwards.
+
+    The encoder is built once per process and kept: models of one process take turns.
+
+    Args:
+        config: The method.
+        space: Of the stored features.
+        seed: Of weights that start at random.
+        device: Where heads and stored features live; an encoder finds its own.
+
+    Raises:
+        ConfigError: The encoder has no towers to enter, or cannot host the adapters.
+    """
+    model = RetrievalModel(config, space, seed, torch.device(device))
+    try:
+        yield model
+    finally:
+        model.leave()
+
+
+_built: dict[str, TowerEncoder] = {}
+"""The encoder of this process, by the fingerprint of its spec; models take turns in it."""
+
+
+def _towers(spec: EncoderSpec) -> TowerEncoder:
+    key = spec.fingerprint
+    if key not in _built:
+        encoder = build_encoder(spec)
+        if not isinstance(encoder, TowerEncoder):
+            raise ConfigError(
+                f"an encoder of kind {spec.kind} has no towers to put adapters into; encode with an open_clip model"
+            )
+        _built.clear()  # one at a time: a large model fills a GPU
+        _built[key] = encoder
+    return _built[key]
