@@ -20,7 +20,8 @@ from xmadapter.distributed.search import StudySearch
 from xmadapter.distributed.trial_actor import METRIC
 from xmadapter.features import TuningData, open_features
 from xmadapter.results import Study
-from xmadapter.trial import Pruned, run_trial
+from xmadapter.tasks import run_any
+from xmadapter.trial import Pruned
 
 FEATURES = Path("runs/demo/features")
 TRIALS, SHARE = 500, 0.99
@@ -81,7 +82,7 @@ def _run(data: TuningData, search: dict[str, Any], enough: float = 2.0) -> list[
 
 def _trial(data: TuningData, study: Study, config: dict[str, Any]) -> tuple[float, dict[str, Any]]:
     try:
-        result = run_trial(data, study.trial(config["drawn"], config["rungs"]))
+        result = run_any(data, study.trial(config["drawn"], config["rungs"]))
     except Pruned as pruned:
         return 0.0, {"stopped": list(pruned.rungs.items())}
     except ArithmeticError as error:  # diverged

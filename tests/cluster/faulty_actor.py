@@ -21,7 +21,7 @@ class FaultyActor(TrialActor):
 
     def setup(self, *arguments: Any, **features: Any) -> None:
         super().setup(*arguments, **features)
-        trial_actor.run_trial = _run_or_fail
+        trial_actor.run_any = _run_or_fail
 
 
 class MortalActor(TrialActor):
@@ -29,7 +29,15 @@ class MortalActor(TrialActor):
 
     def setup(self, *arguments: Any, **features: Any) -> None:
         super().setup(*arguments, **features)
-        trial_actor.run_trial = _run_or_die
+        trial_actor.run_any = _run_or_die
+
+
+class HandoverActor(TrialActor):
+    """One of its processes is lost while it takes over its next trial, and is not missed at once."""
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        _die_once("handover", after_s=0.3)
+        return super().reset_config(new_config)
 
 
 def deaths() -> int:

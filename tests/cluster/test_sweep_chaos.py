@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import ray
 
-from tests.cluster.faulty_actor import FaultyActor, MortalActor, deaths
+from tests.cluster.faulty_actor import FaultyActor, HandoverActor, MortalActor, deaths
 from tests.factories import make_encode_plan, make_samples, make_store
 from xmadapter.config import SweepConfig
 from xmadapter.distributed import sweep
@@ -102,6 +102,17 @@ def test_four_slots_and_killed_workers_change_no_result(
     summary = run_sweep(store, folder)
     assert deaths() >= 1
     assert summary.failures == []
+    assert found(store, folder) == quiet
+
+
+def test_a_process_lost_between_two_trials_costs_neither(
+    store: FeatureStore, tmp_path: Path, cluster: Callable[[int], None], quiet: Found, monkeypatch: pytest.MonkeyPatch
+):
+    cluster(2)
+    monkeypatch.setattr(sweep, "TrialActor", HandoverActor)
+    folder = make_folder(store, tmp_path / "sweep", SOUND)
+    assert _run(store, folder).failures == []
+    assert deaths() == 1
     assert found(store, folder) == quiet
 
 

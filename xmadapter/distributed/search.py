@@ -39,15 +39,22 @@ class StudySearch(Searcher):
         super().__init__(metric=METRIC, mode="max")
         self._all = [_Draws(study, finished) for study, finished in studies]
         self._waiting = deque(draws for draws in self._all if draws.ready)
-        self._running: dict[str, tuple[_Draws, int]] = {}
+        self._running: dict[str, tuple[_Draws, dict[str, Any]]] = {}
+        self._lost: deque[tuple[_Draws, dict[str, Any]]] = deque()
 
     def suggest(self, trial_id: str) -> Any:
-        """Draw for the study that has waited longest; None while all of them wait for trials that run."""
+        """Draw for the study that has waited longest; None while all of them wait for trials that run.
+
+        A trial that lost its process comes `again`, once, before any other.
+        """
+        if self._lost:
+            self._running[trial_id] = self._lost.popleft()
+            return self._running[trial_id][1]
         if not self._waiting:
             return None if self._running else Searcher.FINISHED
         draws = self._waiting.popleft()
-        config = draws.draw()
-        self._running[trial_id] = draws, config["number"]
+        config = draws.draw() | {"again": False}
+        self._running[trial_id] = draws, config
         if draws.ready:
             self._waiting.append(draws)
         return config
@@ -58,14 +65,19 @@ class StudySearch(Searcher):
             if draws.study.uid in studies:
                 draws.dropped = True
         self._waiting = deque(draws for draws in self._waiting if draws.ready)
+        self._lost = deque((draws, config) for draws, config in self._lost if not draws.dropped)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Ignore what happens before a trial ends."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Tell the study, and let it draw again if it has trials left."""
-        draws, number = self._running.pop(trial_id)
-        draws.end(number, ended({} if error else result or {}, {})[0])
+        """Tell the study, and let it draw again if it has trials left; an `error` is the loss of the trial's process."""
+        draws, config = self._running.pop(trial_id)
+        if error and not config["again"]:
+            if not draws.dropped:
+                self._lost.append((draws, config | {"again": True}))
+            return
+        draws.end(config["number"], ended({} if error else result or {}, {})[0])
         if draws.ready and draws not in self._waiting:
             self._waiting.append(draws)
 

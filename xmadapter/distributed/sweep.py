@@ -137,6 +137,11 @@ class _Record(tune.Callback):
         self._write(trial, trial.last_result or {})
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:  # noqa: ARG002
+        if not trial.config["again"]:  # the search hands it out once more
+            self._view.lost(trial.trial_id)
+            self._running.discard(trial.trial_id)
+            self._interrupt_if_drained()
+            return
         error = trial.get_error()
         self._write(trial, {"failure": f"the process was lost: {type(error).__name__}"} if error else {})
 
@@ -259,7 +264,7 @@ def _run_tuner(trainable: Any, search: StudySearch, trials: int, record: _Record
             tune_config=tune.TuneConfig(
                 search_alg=search,
                 scheduler=_InOrder(),
-                num_samples=trials,
+                num_samples=2 * trials,  # each may come again; the search says when there are no more
                 reuse_actors=True,
                 metric=METRIC,
                 mode="max",
@@ -268,7 +273,9 @@ def _run_tuner(trainable: Any, search: StudySearch, trials: int, record: _Record
                 storage_path=scratch,
                 callbacks=[record],
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=1),
+                # The search repeats what was lost: of a process that is lost between two trials Tune itself reports the next one
+                # as failed twice, first to be repeated, then for good.
+                failure_config=tune.FailureConfig(max_failures=0),
                 # A finished trial is in the ledger; by default Tune would save it once more.
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),

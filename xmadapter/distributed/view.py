@@ -83,6 +83,11 @@ class SweepView:
         self._running.add(trial_id)
         self._say()
 
+    def lost(self, trial_id: str) -> None:
+        """Count a trial no longer that will be run again."""
+        self._running.discard(trial_id)
+        self._say()
+
     def ended(self, trial_id: str, study: Study, trial: FinishedTrial, failure: str | None) -> None:
         """Count a trial that ended."""
         self._running.discard(trial_id)

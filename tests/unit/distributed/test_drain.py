@@ -15,7 +15,7 @@ STUDY = make_study({}, uid="study")
 
 def make_trial(name: str, number: int) -> Any:
     result = make_result().model_dump_json()
-    config = {"study": STUDY.uid, "number": number, "drawn": {}}
+    config = {"study": STUDY.uid, "number": number, "drawn": {}, "again": True}
     return SimpleNamespace(trial_id=name, config=config, last_result={"result": result}, get_error=lambda: None)
 
 

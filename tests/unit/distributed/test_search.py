@@ -151,6 +151,28 @@ def test_a_dropped_study_draws_no_more():
     assert {search.suggest(str(number))["study"] for number in range(5, 9)} == {"b"}
 
 
+def test_a_trial_that_lost_its_process_comes_again_before_any_other_and_fails_at_the_second_loss():
+    search = StudySearch([(make_study({"sampler": {"kind": "random"}}, trials=2), {})])
+    first = search.suggest("0")
+    search.on_trial_complete("0", error=True)
+    assert search.suggest("1") == first | {"again": True}
+    assert search.suggest("2")["number"] == 1
+    search.on_trial_complete("1", error=True)
+    assert search.suggest("3") is None
+    search.on_trial_complete("2", {"failure": "made up"})
+    assert search.suggest("4") == Searcher.FINISHED
+
+
+def test_a_lost_trial_of_a_dropped_study_does_not_come_again():
+    search = StudySearch((make_study({"sampler": {"kind": "random"}}, uid=uid), {}) for uid in ("a", "b"))
+    for name in ("0", "1", "2"):
+        search.suggest(name)
+    search.on_trial_complete("0", error=True)
+    search.drop({"a"})
+    search.on_trial_complete("2", error=True)
+    assert search.suggest("3")["study"] == "b"
+
+
 @pytest.mark.parametrize("kind", ["tpe", "cma-es"])
 def test_samplers_that_learn_end_nearer_to_the_best_than_random_draws(kind):
     def mean_of_last(kind: str) -> float:
