@@ -19,7 +19,7 @@ from xmadapter.config import MethodConfig, SearchConfig
 from xmadapter.distributed.search import StudySearch
 from xmadapter.distributed.trial_actor import METRIC
 from xmadapter.features import TuningData, open_features
-from xmadapter.results import Study
+from xmadapter.study import Study
 from xmadapter.tasks import run_any
 from xmadapter.trial import Pruned
 

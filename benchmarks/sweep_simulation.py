@@ -16,8 +16,8 @@ import numpy as np
 from xmadapter.config import MethodConfig, SearchConfig, XMAdapterConfig
 from xmadapter.distributed.search import StudySearch
 from xmadapter.distributed.trial_actor import METRIC
-from xmadapter.results import Study
 from xmadapter.seeding import derive_seed
+from xmadapter.study import Study
 from xmadapter.trial import TrialResult
 
 SETS, TRIALS, SPREAD = 11, 60, 0.3

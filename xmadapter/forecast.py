@@ -10,7 +10,8 @@ from tqdm import tqdm
 from xmadapter.config import FinetuneConfig, MethodConfig, RetrievalConfig, SweepConfig
 from xmadapter.errors import ConfigError, StoreIncomplete, XMAdapterError
 from xmadapter.features import RetrievalData, TuningData, open_features
-from xmadapter.results import Study, peek_sweep_folder
+from xmadapter.results import peek_sweep_folder
+from xmadapter.study import Study
 from xmadapter.tasks import read_data, run_any, with_images_counted
 
 __all__ = ["Forecast", "forecast"]

@@ -17,8 +17,8 @@ from xmadapter.config import EncoderSpec, FinetuneConfig, Frozen, SweepConfig
 from xmadapter.features import FeatureManifest
 from xmadapter.final import FinalResult
 from xmadapter.ledger import Entry
-from xmadapter.results import FinishedTrial, Study
 from xmadapter.retrieval import KS, FinetuneResult, RetrievalFinal, mean_recall
+from xmadapter.study import FinishedTrial, Study
 from xmadapter.trial import TrialResult
 
 __all__ = ["chosen_entry", "encoder_name", "final_entry", "method_entry", "recall_entry", "trial_entry"]

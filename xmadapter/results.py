@@ -11,125 +11,34 @@
 import math
 import secrets
 from collections import defaultdict
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import TypeVar
 
 import yaml
-from pydantic import Field, JsonValue
+from pydantic import JsonValue
 
 from xmadapter.config import (
-    AdapterConfig,
     FinetuneConfig,
     Frozen,
-    GridConfig,
-    MethodConfig,
-    RetrievalConfig,
-    SearchConfig,
     SweepConfig,
-    grid_points,
     load,
-    with_parameters,
 )
 from xmadapter.errors import ConfigError
 from xmadapter.final import FinalResult
 from xmadapter.fingerprint import fingerprint
 from xmadapter.ledger import Entry, Ledger
-from xmadapter.retrieval import FinetuneResult, FinetuneTrial, RetrievalFinal
+from xmadapter.retrieval import FinetuneResult, RetrievalFinal
 from xmadapter.sealed import seal, unseal
-from xmadapter.storage import local_path, make_folder, put_if_absent, write_durably
-from xmadapter.trial import TrialConfig, TrialResult
+from xmadapter.storage import is_remote, local_path, make_folder, put_if_absent, write_durably
+from xmadapter.study import FinishedTrial, Study, Task
+from xmadapter.trial import TrialResult
 
-__all__ = ["FinishedTrial", "Study", "SweepFolder", "create_sweep_folder", "open_sweep_folder", "peek_sweep_folder"]
+__all__ = ["SweepFolder", "create_sweep_folder", "open_sweep_folder", "peek_sweep_folder"]
 
 
 Result = TypeVar("Result", TrialResult, FinetuneResult)
 Final = TypeVar("Final", FinalResult, RetrievalFinal)
-Task = Literal["classification", "retrieval"]
-
-
-class Study(Frozen):
-    """One search: a method at one shot count, on one set of features.
-
-    Everything that changes what a trial finds is part of its uid, except the number of trials: a longer sweep goes on.
-    """
-
-    uid: str
-    parent: str
-    method: MethodConfig | MethodConfig[RetrievalConfig]
-    shots: int = Field(description="Images a class; of captioned images, how many are trained on.")
-    seeds: tuple[int, ...]
-    search: SearchConfig
-    take_all: bool = False
-    warm: tuple[dict[str, JsonValue], ...] = ()
-    task: Task = "classification"
-    states: str | None = Field(default=None, description="Where states of encoder-level trials are kept.")
-
-    @property
-    def first_draws(self) -> list[dict[str, JsonValue]]:
-        """What is tried before any sampler is asked: the method as configured, what a warm start brings, a grid.
-
-        Whoever searches should not end below where they started.
-        """
-        space, sampler = self.method.search_space, self.search.sampler
-        configured = self.method.as_configured
-        draws = [*([configured] if configured else []), *filter(self.method.inside, self.warm)]
-        if space and isinstance(sampler, GridConfig):
-            draws += grid_points(space, sampler.points)
-        return [draw for place, draw in enumerate(draws) if draw not in draws[:place]]
-
-    @property
-    def draws(self) -> int:
-        """Number of trials."""
-        if self.method.search_space and isinstance(self.search.sampler, GridConfig):
-            combinations = len(self.first_draws)
-            return min(combinations, self.method.trials or combinations)
-        return self.method.draws
-
-    def left(self, finished: Container[int]) -> int:
-        """Number of trials that are not among the finished ones."""
-        return sum(number not in finished for number in range(self.draws))
-
-    def trial(
-        self, drawn: Mapping[str, JsonValue], rungs: Sequence[tuple[int, float | None]] = ()
-    ) -> TrialConfig | FinetuneTrial:
-        """Configure the trial of a draw; `rungs` as in `TrialConfig`."""
-        adapter = with_parameters(self.method.adapter, drawn)
-        if self.task == "retrieval":
-            return FinetuneTrial(
-                method=self.method.title,
-                adapter=cast("RetrievalConfig", adapter),
-                images=self.shots,
-                seeds=self.seeds,
-                state=f"{self.uid}-{fingerprint(dict(drawn))[:12]}",
-                states=self.states,
-                rungs=tuple(rungs),
-            )
-        return TrialConfig(
-            method=self.method.title,
-            adapter=cast("AdapterConfig", adapter),
-            solve=self.method.solve_grid,
-            shots=self.shots,
-            seeds=self.seeds,
-            take_all=self.take_all,
-            rungs=tuple(rungs),
-        )
-
-
-@dataclass(frozen=True)
-class FinishedTrial:
-    """How a trial of a study ended.
-
-    Args:
-        drawn: Its hyperparameters.
-        result: What it found; None where it failed or was stopped early.
-        rungs: Validation accuracy by epoch, where it was compared; with no result, the last of them stopped it.
-    """
-
-    drawn: dict[str, JsonValue]
-    result: TrialResult | FinetuneResult | None = None
-    rungs: Mapping[int, float] = field(default_factory=dict)
 
 
 class _Identity(Frozen):
@@ -184,7 +93,10 @@ class SweepFolder:
 
     @property
     def _states(self) -> str | None:
-        return (self.config.states or str(self.path / "states")) if isinstance(self.config, FinetuneConfig) else None
+        if not isinstance(self.config, FinetuneConfig):
+            return None
+        states = self.config.states or str(self.path / "states")
+        return states if is_remote(states) else str(local_path(states).absolute())  # trials run in folders of their own
 
     def _warm(self) -> dict[str, dict[str, list[dict[str, JsonValue]]]]:
         """Read what the warm start brought: draws by method, then by shot count."""

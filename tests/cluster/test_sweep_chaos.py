@@ -18,7 +18,8 @@ from xmadapter.config import SweepConfig
 from xmadapter.distributed import sweep
 from xmadapter.distributed.sweep import SweepSummary, run_sweep
 from xmadapter.features import FeatureStore
-from xmadapter.results import FinishedTrial, SweepFolder, create_sweep_folder
+from xmadapter.results import SweepFolder, create_sweep_folder
+from xmadapter.study import FinishedTrial
 
 pytestmark = [
     pytest.mark.timeout(300),  # processes that start anew import torch, on a machine that may be busy

@@ -14,7 +14,8 @@ from xmadapter.config import SweepConfig, TrackingConfig
 from xmadapter.errors import TrackingError
 from xmadapter.ledger import Entry
 from xmadapter.records import chosen_entry, method_entry, trial_entry
-from xmadapter.results import FinishedTrial, SweepFolder, create_sweep_folder
+from xmadapter.results import SweepFolder, create_sweep_folder
+from xmadapter.study import FinishedTrial
 from xmadapter.tracking import Tracker
 
 pytestmark = [

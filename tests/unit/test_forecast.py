@@ -11,7 +11,8 @@ from xmadapter.errors import ConfigError
 from xmadapter.forecast import Forecast, forecast
 from xmadapter.records import trial_entry
 from xmadapter.reports import forecast_table
-from xmadapter.results import FinishedTrial, create_sweep_folder
+from xmadapter.results import create_sweep_folder
+from xmadapter.study import FinishedTrial
 
 METHODS = [
     {"adapter": {"kind": "tip"}},

@@ -68,6 +68,35 @@ def test_captions_go_with_their_images_and_images_without_any_are_left_out(store
     assert {name.split("/")[0] for name in store.captioned_test().image_ids} == {"test"}
 
 
+def test_a_store_of_videos_holds_the_mean_of_their_frames(tmp_path: Path):
+    """Nine videos a split of three frames each, with a caption in the row of the first."""
+    rows = [
+        (split, video, frame) for split in ("train", "validation", "test") for video in range(9) for frame in range(3)
+    ]
+    samples = pa.table(
+        {
+            "sample_id": [f"{split}-{video}/00{frame}" for split, video, frame in rows],
+            "split": [split for split, _, _ in rows],
+            "media": [f"{split}-{video}.mp4#frame={frame}&of=3" for split, video, frame in rows],
+            "label": pa.array([0] * len(rows), pa.int32()),
+            "captions": pa.array([[f"video {video}"] if frame == 0 else [] for _, video, frame in rows]),
+        }
+    )
+    begun = begin(str(tmp_path), make_recipe(class_names=(), prompts=(), rows_per_shard=4), samples)
+    write_shards(tmp_path, begun.plan)
+    commit(str(tmp_path), begun, max_skip_fraction=0)
+    store = open_features(str(tmp_path))
+    data = store.captioned("validation")
+    assert data.image_ids == tuple(f"validation-{video}" for video in range(9))
+    assert [data.texts[row] for row in np.argsort(data.image_of_text)] == [f"video {video}" for video in range(9)]
+    features = {name: vector for name, vector, _ in every_row(store, "image")}
+    for video, frames, pooled in zip(data.image_ids, data.frames, data.image, strict=True):
+        assert frames == tuple(f"{video}/00{frame}" for frame in range(3))
+        mean = np.mean([features[frame] for frame in frames], axis=0)
+        np.testing.assert_allclose(pooled, mean / np.linalg.norm(mean), atol=1e-6)
+    assert set(store.retrieval().media) == {name for name in features if not name.startswith("test")}
+
+
 @pytest.mark.parametrize("top", [1, 7, 100])
 def test_search_finds_what_a_look_at_every_row_finds(store: FeatureStore, top: int):
     query = F.normalize(build_encoder(store.manifest.recipe.encoder).encode_text(["a red car"]), dim=-1)[0].numpy()

@@ -8,7 +8,8 @@ from tests.factories import make_result
 from xmadapter.config import SweepConfig
 from xmadapter.errors import ConfigError
 from xmadapter.records import trial_entry
-from xmadapter.results import FinishedTrial, SweepFolder, create_sweep_folder, open_sweep_folder
+from xmadapter.results import SweepFolder, create_sweep_folder, open_sweep_folder
+from xmadapter.study import FinishedTrial
 
 RATES = (1e-3, 2e-3, 3e-3, 4e-3)
 

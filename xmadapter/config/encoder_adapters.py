@@ -46,6 +46,11 @@ class ContrastiveConfig(Frozen):
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="Of the encoder's products on a GPU; adapters compute in fp32 either way."
     )
+    checkpointing: bool = Field(
+        default=False,
+        description="Keep the inputs of blocks only and compute the rest again on the way back: less memory, a third more time. "
+        "For towers of open_clip's own make.",
+    )
 
 
 class CrossModalConfig(Frozen):

@@ -19,8 +19,8 @@ from ray.tune.search import Searcher
 from xmadapter.config import Choice, CMAESConfig, NSGA2Config, Range, SpaceEntry, TPEConfig, with_parameters
 from xmadapter.distributed.trial_actor import METRIC, ended
 from xmadapter.errors import ConfigError
-from xmadapter.results import FinishedTrial, Study
 from xmadapter.seeding import derive_seed
+from xmadapter.study import FinishedTrial, Study
 
 __all__ = ["StudySearch"]
 

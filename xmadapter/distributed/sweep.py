@@ -23,8 +23,9 @@ from xmadapter.distributed.view import SweepView
 from xmadapter.errors import AllTrialsFailed, TooManyFailed, XMAdapterError
 from xmadapter.features import FeatureStore
 from xmadapter.records import chosen_entry, method_entry, trial_entry
-from xmadapter.results import FinishedTrial, Study, SweepFolder
+from xmadapter.results import SweepFolder
 from xmadapter.retrieval import FinetuneResult
+from xmadapter.study import FinishedTrial, Study
 from xmadapter.tasks import best_results, read_data
 from xmadapter.tracking import Tracker
 from xmadapter.trial import TrialResult

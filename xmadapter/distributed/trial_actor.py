@@ -10,8 +10,8 @@ import ray
 from ray import tune
 
 from xmadapter.features import RetrievalData, TuningData
-from xmadapter.results import FinishedTrial, Study
 from xmadapter.retrieval import FinetuneResult
+from xmadapter.study import FinishedTrial, Study
 from xmadapter.tasks import run_any
 from xmadapter.trial import Pruned, TrialResult
 

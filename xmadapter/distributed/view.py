@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from tqdm import tqdm
 
-from xmadapter.results import FinishedTrial, Study
+from xmadapter.study import FinishedTrial, Study
 
 __all__ = ["SweepView"]
 

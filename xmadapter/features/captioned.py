@@ -16,14 +16,15 @@ __all__ = ["CaptionedImages", "FeatureSpace", "RetrievalData"]
 
 @dataclass(frozen=True)
 class CaptionedImages:
-    """Images in view 0 and their captions, one or more each, of one split.
+    """Images in view 0, or videos, and their captions, one or more each, of one split.
 
     Args:
-        image: L2-normalised.
-        image_ids: Sample ids, unique.
+        image: L2-normalised; of a video the mean of its frames' features, normalised again.
+        image_ids: Sample ids, unique; a video's is that of its frames up to the last `/`.
         text: L2-normalised.
         texts: The captions themselves.
         image_of_text: Row of each caption's image.
+        frames: Sample ids of each video's frames; empty where these are images.
     """
 
     image: Float[np.ndarray, "images dim"]
@@ -31,6 +32,7 @@ class CaptionedImages:
     text: Float[np.ndarray, "texts dim"]
     texts: tuple[str, ...]
     image_of_text: Int[np.ndarray, " texts"]
+    frames: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         """Count images."""
@@ -47,7 +49,13 @@ class CaptionedImages:
             self.text[texts],
             tuple(self.texts[row] for row in texts),
             place[self.image_of_text[texts]],
+            tuple(self.frames[row] for row in images) if self.frames else (),
         )
+
+    @property
+    def sample_ids(self) -> tuple[str, ...]:
+        """Ids of all images, or of all frames of all videos."""
+        return tuple(name for video in self.frames for name in video) if self.frames else self.image_ids
 
 
 class FeatureSpace(Frozen):

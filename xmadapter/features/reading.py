@@ -1,6 +1,8 @@
 """Reading a committed feature store, with every byte checked before a value is used."""
 
+import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -25,6 +27,8 @@ _CHOSEN_ON: Mapping[SelectionProtocol, str | None] = {
     "oracle": "test",
 }
 """The split whose labels choose, beside the support."""
+_FRAME = re.compile(r"#frame=\d+&of=\d+$")
+"""How a media URI names a frame of a video."""
 
 
 def open_features(root: str, version: int | None = None) -> "FeatureStore":
@@ -115,7 +119,7 @@ class FeatureStore:
         return RetrievalData(
             train,
             validation,
-            self.media({*train.image_ids, *validation.image_ids}),
+            self.media({*train.sample_ids, *validation.sample_ids}),
             self.space,
             self.provenance,
         )
@@ -164,20 +168,37 @@ class FeatureStore:
         if not shards:
             raise DataError(f"{self.root} has no captions in its {split} split; encode a data set that has some")
         images, table = self._images(split), pa.concat_tables([self.read(info) for info in shards])
-        place = {name: row for row, name in enumerate(images.ids)}
-        parents = [place.get(name.rpartition("/")[0], -1) for name in table["sample_id"].to_pylist()]
-        kept = np.flatnonzero(np.array(parents) >= 0)  # an image that could not be read has captions, but no features
-        rows, image_of_text = np.unique(np.array(parents)[kept], return_inverse=True)
-        if not len(rows):
+        names = [name.rpartition("/")[0] for name in table["sample_id"].to_pylist()]
+        items = self._videos(images)
+        if items.frames:
+            names = [name.rpartition("/")[0] for name in names]  # a video's captions stand with its first frame
+        place = {name: row for row, name in enumerate(items.image_ids)}
+        parents = np.array([place.get(name, -1) for name in names])
+        kept = np.flatnonzero(parents >= 0)  # an image that could not be read has captions, but no features
+        if not len(kept):
             raise DataError(f"no image in the {split} split of {self.root} has a caption")
         texts = table["text"].to_pylist()
-        return CaptionedImages(
-            images.features[rows, 0],
-            tuple(images.ids[row] for row in rows),
-            feature_matrix(table)[kept],
-            tuple(texts[row] for row in kept),
-            image_of_text,
+        captioned = replace(
+            items,
+            text=feature_matrix(table)[kept],
+            texts=tuple(texts[row] for row in kept),
+            image_of_text=parents[kept],
         )
+        return captioned.take(np.unique(parents[kept]))
+
+    def _videos(self, images: FeatureSet) -> CaptionedImages:
+        """Pool the frames of videos; images stay as they are. What is still missing is the captions."""
+        features, ids = images.features[:, 0], images.ids
+        none = np.zeros((0, features.shape[1]), np.float32), (), np.zeros(0, np.int64)
+        first = self.media(ids[:1])
+        if not any(_FRAME.search(media) for media in first.values()):
+            return CaptionedImages(features, ids, *none)
+        videos, owner = np.unique([name.rpartition("/")[0] for name in ids], return_inverse=True)
+        sums = np.zeros((len(videos), features.shape[1]), np.float32)
+        np.add.at(sums, owner, features)
+        pooled = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+        frames = [tuple(ids[row] for row in np.flatnonzero(owner == video)) for video in range(len(videos))]
+        return CaptionedImages(pooled, tuple(videos.tolist()), *none, tuple(frames))
 
     def texts(self) -> TextBank:
         """Read the text features of all classes."""

@@ -20,7 +20,7 @@ from xmadapter.jobs.delivery import (
 )
 from xmadapter.records import recall_entry
 from xmadapter.reports import RecallReport, mlflow_steps, write_recall_report
-from xmadapter.results import Study, SweepFolder
+from xmadapter.results import SweepFolder
 from xmadapter.retrieval import (
     FinetuneResult,
     RetrievalFinal,
@@ -31,6 +31,7 @@ from xmadapter.retrieval import (
 )
 from xmadapter.selection import choose, select_best
 from xmadapter.storage import write_durably
+from xmadapter.study import Study
 from xmadapter.tracking import tracking_uri
 
 __all__ = ["evaluate_retrieval_sweep", "export_retrieval_choice", "report_retrieval_sweep"]
@@ -43,7 +44,7 @@ def evaluate_retrieval_sweep(folder: SweepFolder) -> list[RetrievalFinal]:
     best.sort(key=lambda result: result.adapter.kind != "zero-shot")  # what the others are compared with comes first
     folder.append("look", str(folder.looks + 1), {"choices": [[result.method, result.shots] for result in best]})
     captioned = store.captioned_test()
-    test = RetrievalTest(captioned, store.media(set(captioned.image_ids)))
+    test = RetrievalTest(captioned, store.media(set(captioned.sample_ids)))
     device = "cuda" if folder.config.cluster.trial_gpus and torch.cuda.is_available() else "cpu"
     results, tables = [], []
     final = final_retrieval(data, test, [(choice, _states(folder, store)) for choice in best], device=device)

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from xmadapter.config import EncoderAdapterConfig, EncoderSpec, HeadsConfig, RetrievalConfig, ZeroShotConfig
-from xmadapter.encoder_adapters import AdapterBank, TunedWeights, attach, check_resumable
+from xmadapter.encoder_adapters import AdapterBank, TunedWeights, attach, check_resumable, checkpoint_gradients
 from xmadapter.encoder_adapters.bank import check_state
 from xmadapter.encoders import TowerEncoder, build_encoder
 from xmadapter.errors import ConfigError
@@ -20,6 +20,7 @@ from xmadapter.retrieval.sides import (
     all_rows,
     image_blocks,
     image_tower,
+    mean_of_frames,
     stored,
     text_blocks,
     text_tower,
@@ -81,19 +82,23 @@ class RetrievalModel:
         config: The method.
         space: Of the stored features.
         seed: Of weights that start at random.
-        device: Where heads and stored features live.
+        device: Where heads and stored features live, if no encoder is entered: that has a device of its own.
 
     Attributes:
         weights: What is trained.
     """
 
     def __init__(self, config: RetrievalConfig, space: FeatureSpace, seed: int, device: torch.device) -> None:
-        self._space, self._device = space, device
+        self._space = space
         self._inside = _inside(config)
         self._encoder = _towers(space.encoder) if self._inside is not None else None
-        heads = Heads(space.dim, device) if isinstance(config, HeadsConfig) else None
+        # An encoder found its device when it was built; all else meets its features there.
+        self._device = next(self._encoder.model.parameters()).device if self._encoder else device
+        heads = Heads(space.dim, self._device) if isinstance(config, HeadsConfig) else None
         bank = attach(self._encoder.model, self._inside, seed=seed) if self._encoder and self._inside else None
         self.weights = Weights(heads, bank)
+        if self._encoder and not isinstance(config, ZeroShotConfig) and config.fit.checkpointing:
+            checkpoint_gradients(self._encoder.model)
 
     @property
     def trained_parameters(self) -> int:
@@ -109,6 +114,8 @@ class RetrievalModel:
         """Leave the encoder as it came, for the next model."""
         if self.weights.bank is not None:
             self.weights.bank.detach()
+        if self._encoder is not None:
+            cast("Any", self._encoder.model).set_grad_checkpointing(False)
 
     def sides(self, data: CaptionedImages, media: Mapping[str, str]) -> Sides:
         """Say how texts and images of a split become features.
@@ -138,10 +145,12 @@ class RetrievalModel:
     def _image(self, data: CaptionedImages, media: Mapping[str, str]) -> Side:
         if self._encoder is None or not self.adapts_images:
             return stored(data.image, self._device)
-        places = [media[name] for name in data.image_ids]
-        if block := self._start("image", len(data)):
-            return image_blocks(self._encoder, places, self._space, content_of(data.image), block=block)
-        return image_tower(self._encoder, places, self._space)
+        places = [media[name] for name in data.sample_ids]
+        if block := self._start("image", len(places)):
+            side = image_blocks(self._encoder, places, self._space, content_of(data.image), block=block)
+        else:
+            side = image_tower(self._encoder, places, self._space)
+        return mean_of_frames(side, [len(video) for video in data.frames]) if data.frames else side
 
     def _start(self, tower: Literal["image", "text"], rows: int) -> int:
         """Block at which rows are taken up from a file; 0 where the whole tower runs."""

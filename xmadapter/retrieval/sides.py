@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
@@ -17,12 +18,24 @@ from xmadapter.features import FeatureSpace
 from xmadapter.retrieval.tokens import cached_tokens
 from xmadapter.training.contrastive import cosine_logits
 
-__all__ = ["Side", "Sides", "all_rows", "image_blocks", "image_tower", "stored", "text_blocks", "text_tower", "through"]
+__all__ = [
+    "Side",
+    "Sides",
+    "all_rows",
+    "image_blocks",
+    "image_tower",
+    "mean_of_frames",
+    "stored",
+    "text_blocks",
+    "text_tower",
+    "through",
+]
 
 Side = Callable[[Int[Tensor, " rows"]], Float[Tensor, "rows dim"]]
 """Features of some rows, of any length; a gradient reaches what is trained on this side."""
 
 _ROWS_AT_ONCE = 256
+_TEXTS_ALIKE = 16
 _IMAGES_AT_ONCE = 64  # decoded at once: 40 MB at 224 pixels, as floats
 
 
@@ -68,7 +81,17 @@ def text_tower(encoder: TowerEncoder, texts: Sequence[str]) -> Side:
     """Run texts through the whole text tower."""
     ids, model = encoder.tokenize(texts), cast("Any", encoder.model)
     padding = _ignored_padding(model)
-    return lambda rows: model.encode_text(_short(ids[rows.to(ids.device)], padding), normalize=False)
+    if padding is None:
+        return lambda rows: model.encode_text(ids[rows.to(ids.device)], normalize=False)
+
+    def side(rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows dim"]:
+        own = ids[rows.to(ids.device)]
+        return _by_length(
+            (own != padding).sum(dim=1),
+            lambda part, longest: model.encode_text(own[part, :longest], normalize=False),
+        )
+
+    return side
 
 
 def text_blocks(encoder: TowerEncoder, texts: Sequence[str], content: str, *, block: int) -> Side:
@@ -90,9 +113,12 @@ def text_blocks(encoder: TowerEncoder, texts: Sequence[str], content: str, *, bl
     file = cached_tokens("text", encoder.spec.fingerprint, content, block=block, batches=batches)
 
     def side(rows: Int[Tensor, " rows"]) -> Float[Tensor, "rows dim"]:
-        tokens, lengths = file.rows(rows)
         device = next(model.parameters()).device
-        return text_features(model, tokens.to(device), lengths.to(device), block=block)
+        tokens, lengths = (one.to(device) for one in file.rows(rows))
+        return _by_length(
+            lengths,
+            lambda part, longest: text_features(model, tokens[part, :longest], lengths[part], block=block),
+        )
 
     return side
 
@@ -121,11 +147,42 @@ def image_tower(encoder: TowerEncoder, media: Sequence[str], space: FeatureSpace
     return lambda rows: model.encode_image(encoder.normalise(pixels(rows)), normalize=False)
 
 
+def mean_of_frames(side: Side, counts: Sequence[int]) -> Side:
+    """Pool the frames of videos: the mean of their normalised features.
+
+    Args:
+        side: Of frames, those of one video after another.
+        counts: Frames of each video.
+    """
+    starts = np.cumsum([0, *counts])
+
+    def pooled(videos: Int[Tensor, " rows"]) -> Float[Tensor, "rows dim"]:
+        own = [torch.arange(int(starts[video]), int(starts[video + 1])) for video in videos.tolist()]
+        frames = F.normalize(side(torch.cat(own)).float(), dim=-1)
+        return torch.stack([part.mean(dim=0) for part in frames.split([len(one) for one in own])])
+
+    return pooled
+
+
 def _pixels(
     media: Sequence[str], space: FeatureSpace
 ) -> Callable[[Int[Tensor, " rows"]], UInt8[Tensor, "rows 3 height width"]]:
     preprocess = build_preprocess(space.encoder, space.image)
     return lambda rows: torch.stack([preprocess(decode_image(read_media(media[int(row)]))) for row in rows])
+
+
+def _by_length(
+    lengths: Int[Tensor, " rows"], features: Callable[[Int[Tensor, " part"], int], Float[Tensor, "part dim"]]
+) -> Float[Tensor, "rows dim"]:
+    """Compute texts of like length together: beside one long caption all others would be mostly padding.
+
+    Args:
+        lengths: In tokens.
+        features: Of some rows, given how long the longest of them is.
+    """
+    order = lengths.argsort()
+    parts = [features(part, int(lengths[part].max())) for part in order.split(_TEXTS_ALIKE)]
+    return torch.cat(parts)[order.argsort()]
 
 
 def _ignored_padding(model: Any) -> int | None:

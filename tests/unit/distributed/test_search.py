@@ -14,7 +14,7 @@ from xmadapter.config import MethodConfig, SearchConfig
 from xmadapter.distributed.search import StudySearch
 from xmadapter.distributed.trial_actor import METRIC
 from xmadapter.errors import ConfigError
-from xmadapter.results import FinishedTrial, Study
+from xmadapter.study import FinishedTrial, Study
 from xmadapter.trial import TrialResult
 
 Ledger = dict[str, dict[int, FinishedTrial]]

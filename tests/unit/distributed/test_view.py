@@ -8,7 +8,7 @@ from rich.console import Console
 from tests.factories import make_result
 from tests.unit.distributed.test_search import make_study
 from xmadapter.distributed.view import SweepView
-from xmadapter.results import FinishedTrial
+from xmadapter.study import FinishedTrial
 
 ROWS = {"a": "Tip-Adapter-F", "b": "Linear [probe]"}
 

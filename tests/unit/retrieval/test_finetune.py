@@ -20,7 +20,7 @@ from xmadapter.config import (
 from xmadapter.encoders import build_encoder
 from xmadapter.errors import EpisodeError, FingerprintMismatch
 from xmadapter.evaluation.retrieval import evaluate_retrieval
-from xmadapter.features import RetrievalData
+from xmadapter.features import CaptionedImages, RetrievalData
 from xmadapter.retrieval import (
     FinetuneTrial,
     RetrievalTest,
@@ -116,6 +116,19 @@ def test_training_from_cached_tokens_gives_the_numbers_of_whole_towers(data, tmp
     ]  # the damaged one alone is made again
 
 
+def test_checkpointing_changes_no_loss_and_is_switched_off_afterwards(data, monkeypatch):
+    plain = make_trial(CrossModalConfig(fit=FIT), seeds=(1,))
+    again = make_trial(CrossModalConfig(fit=FIT.model_copy(update={"checkpointing": True})), seeds=(1,))
+    calls = []
+    monkeypatch.setattr("torch.utils.checkpoint.checkpoint", lambda run, *args, **_: (calls.append(1), run(*args))[1])
+    monkeypatch.setattr("open_clip.transformer.checkpoint", lambda run, *args, **_: (calls.append(1), run(*args))[1])
+    np.testing.assert_allclose(losses_of(data, again, monkeypatch), whole := losses_of(data, plain, monkeypatch))
+    assert calls
+    before = len(calls)
+    np.testing.assert_array_equal(losses_of(data, plain, monkeypatch), whole)
+    assert len(calls) == before
+
+
 def losses_of(data, trial, monkeypatch):
     """Losses of a trial's epochs."""
     found, note = [], states.StateFile.note
@@ -172,6 +185,23 @@ def test_a_trial_that_misses_a_rung_is_stopped_and_says_what_it_had(data):
     assert list(stopped.value.rungs) == [2]
     passed = run_finetune(data, make_trial(KINDS[0], rungs=((2, 0.0),)))
     assert passed.rungs == stopped.value.rungs
+
+
+def test_videos_are_the_mean_of_their_frames_through_an_adapted_tower_too(data):
+    """Neighbouring images as two frames of a video, and three of the last."""
+    part = data.validation
+    frames = [part.image_ids[:2], part.image_ids[2:4], part.image_ids[4:]]
+    rows = [[0, 1], [2, 3], [4, 5, 6, 7]]
+    pooled = np.stack([part.image[own].mean(axis=0) for own in rows])
+    pooled /= np.linalg.norm(pooled, axis=1, keepdims=True)
+    videos = CaptionedImages(pooled, ("a", "b", "c"), part.text[:3], part.texts[:3], np.arange(3), tuple(frames))
+    with retrieval_model(CrossModalConfig(fit=FIT), data.space) as model:
+        found = all_rows(model.sides(videos, data.media).image, 3)
+    np.testing.assert_allclose(F.normalize(found, dim=-1), pooled, atol=2e-5)
+    some = videos.take(np.array([2, 0]))
+    assert some.frames == (frames[2], frames[0])
+    assert some.sample_ids == (*frames[2], *frames[0])
+    assert some.texts == (part.texts[0], part.texts[2])
 
 
 def test_draws_are_nested_and_too_few_images_are_told(data):
