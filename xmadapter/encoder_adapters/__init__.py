@@ -2,7 +2,7 @@
 
 from xmadapter.encoder_adapters.attach import attach
 from xmadapter.encoder_adapters.bank import AdapterBank
-from xmadapter.encoder_adapters.checkpointing import checkpoint_gradients
+from xmadapter.encoder_adapters.checkpointing import checkpoint_gradients, keep_activations
 from xmadapter.encoder_adapters.pooling import mean_pool, text_conditioned_similarity
 from xmadapter.encoder_adapters.resume import check_resumable, image_features, image_tokens
 from xmadapter.encoder_adapters.resume_text import text_features, text_tokens
@@ -18,6 +18,7 @@ __all__ = [
     "checkpoint_gradients",
     "image_features",
     "image_tokens",
+    "keep_activations",
     "mean_pool",
     "text_conditioned_similarity",
     "text_features",

@@ -1,12 +1,13 @@
 """Gradient checkpointing: activations are computed twice instead of kept."""
 
+import warnings
 from typing import Any, cast
 
 from torch import nn
 
 from xmadapter.errors import ConfigError
 
-__all__ = ["checkpoint_gradients", "check_checkpointing"]
+__all__ = ["check_checkpointing", "checkpoint_gradients", "keep_activations"]
 
 
 def checkpoint_gradients(model: nn.Module) -> None:
@@ -17,12 +18,24 @@ def checkpoint_gradients(model: nn.Module) -> None:
     Raises:
         ConfigError: The model has blocks whose checkpointing is broken in open_clip.
     """
-    cast("Any", model).set_grad_checkpointing(True)  # every open_clip model has it
+    _set(model, True)
     try:
         check_checkpointing(model)
     except ConfigError:
-        cast("Any", model).set_grad_checkpointing(False)
+        keep_activations(model)
         raise
+
+
+def keep_activations(model: nn.Module) -> None:
+    """Undo `checkpoint_gradients`."""
+    _set(model, False)
+
+
+def _set(model: nn.Module, value: bool) -> None:
+    with warnings.catch_warnings():
+        # open_clip calls transformers by a name that version 6 drops.
+        warnings.filterwarnings("ignore", "`gradient_checkpointing_enable` is deprecated", FutureWarning)
+        cast("Any", model).set_grad_checkpointing(value)  # every open_clip model has it
 
 
 def check_checkpointing(model: nn.Module) -> None:

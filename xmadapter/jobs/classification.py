@@ -21,6 +21,7 @@ from xmadapter.jobs.delivery import (
     nothing_to_choose,
     open_tracker,
     send_file,
+    tell_left_out,
 )
 from xmadapter.records import final_entry
 from xmadapter.reports import build_report, mlflow_steps, write_report
@@ -127,4 +128,5 @@ def _choices(folder: SweepFolder) -> tuple[FeatureStore, list[TrialResult]]:
     best = select_best(folder.results(store.manifest.plan_fingerprint, TrialResult))
     if not best:
         raise nothing_to_choose(folder, store)
+    tell_left_out(folder, best)
     return store, best

@@ -1,17 +1,20 @@
 """What every step of a sweep does with its folder: hand results to MLflow, and say where they are."""
 
+import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from xmadapter.config import FinetuneConfig
-from xmadapter.errors import ConfigError, FingerprintMismatch, XMAdapterError
+from xmadapter.errors import ConfigError, FingerprintMismatch, XMAdapterError, some
 from xmadapter.features import FeatureStore
 from xmadapter.ledger import Entry
 from xmadapter.results import SweepFolder, open_sweep_folder
+from xmadapter.retrieval import FinetuneResult
 from xmadapter.tracking import Tracker, tracking_uri
+from xmadapter.trial import TrialResult
 
 __all__ = [
     "WrittenReport",
@@ -22,7 +25,10 @@ __all__ = [
     "open_tracker",
     "send_file",
     "sync",
+    "tell_left_out",
 ]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,9 @@ def open_tracker(folder: SweepFolder) -> Iterator[Tracker]:
 
 
 def send_file(folder: SweepFolder, tracker: Tracker, store: FeatureStore, path: Path) -> None:
-    """Hand a file to the runs of all methods."""
-    parents = sorted({study.parent for study in folder.studies(store.manifest.plan_fingerprint)})
+    """Hand a file to the runs of all methods that were begun."""
+    begun = {entry.uid for entry in folder.ledger.entries("method")}
+    parents = sorted(begun & {study.parent for study in folder.studies(store.manifest.plan_fingerprint)})
     entry = Entry("artifact", f"{path.name}-{folder.looks}", {"parents": parents, "path": str(path.resolve())})
     tracker.record(entry)
 
@@ -82,6 +89,19 @@ def nothing_to_choose(folder: SweepFolder, store: FeatureStore) -> XMAdapterErro
         )
     pipeline = "finetune" if isinstance(folder.config, FinetuneConfig) else "sweep"
     return ConfigError(f"{folder.path} has no finished trial; run pipelines.{pipeline} first")
+
+
+def tell_left_out(folder: SweepFolder, best: Collection[TrialResult | FinetuneResult]) -> None:
+    """Warn of methods that have no finished trial: the test goes on without them."""
+    there = {result.method for result in best}
+    missing = [method.title for method in folder.config.methods if method.title not in there]
+    if missing:
+        _log.warning(
+            "%d of %d methods have no finished trial under this config and are left out: %s; run the sweep again to have them",
+            len(missing),
+            len(folder.config.methods),
+            some(missing),
+        )
 
 
 def not_evaluated(folder: SweepFolder) -> ConfigError:

@@ -17,6 +17,7 @@ from xmadapter.jobs.delivery import (
     nothing_to_choose,
     open_tracker,
     send_file,
+    tell_left_out,
 )
 from xmadapter.records import recall_entry
 from xmadapter.reports import RecallReport, mlflow_steps, write_recall_report
@@ -115,4 +116,5 @@ def _choices(folder: SweepFolder) -> tuple[FeatureStore, list[FinetuneResult]]:
     best = select_best(folder.results(store.manifest.plan_fingerprint, FinetuneResult))
     if not best:
         raise nothing_to_choose(folder, store)
+    tell_left_out(folder, best)
     return store, best

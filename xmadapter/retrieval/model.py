@@ -2,13 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from xmadapter.config import EncoderAdapterConfig, EncoderSpec, HeadsConfig, RetrievalConfig, ZeroShotConfig
-from xmadapter.encoder_adapters import AdapterBank, TunedWeights, attach, check_resumable, checkpoint_gradients
+from xmadapter.encoder_adapters import (
+    AdapterBank,
+    TunedWeights,
+    attach,
+    check_resumable,
+    checkpoint_gradients,
+    keep_activations,
+)
 from xmadapter.encoder_adapters.bank import check_state
 from xmadapter.encoders import TowerEncoder, build_encoder
 from xmadapter.errors import ConfigError
@@ -97,8 +104,10 @@ class RetrievalModel:
         heads = Heads(space.dim, self._device) if isinstance(config, HeadsConfig) else None
         bank = attach(self._encoder.model, self._inside, seed=seed) if self._encoder and self._inside else None
         self.weights = Weights(heads, bank)
+        self._checkpointed: nn.Module | None = None
         if self._encoder and not isinstance(config, ZeroShotConfig) and config.fit.checkpointing:
             checkpoint_gradients(self._encoder.model)
+            self._checkpointed = self._encoder.model
 
     @property
     def trained_parameters(self) -> int:
@@ -114,8 +123,8 @@ class RetrievalModel:
         """Leave the encoder as it came, for the next model."""
         if self.weights.bank is not None:
             self.weights.bank.detach()
-        if self._encoder is not None:
-            cast("Any", self._encoder.model).set_grad_checkpointing(False)
+        if self._checkpointed is not None:
+            keep_activations(self._checkpointed)
 
     def sides(self, data: CaptionedImages, media: Mapping[str, str]) -> Sides:
         """Say how texts and images of a split become features.

@@ -137,7 +137,7 @@ def _lines(cell: Cell) -> str:
 
 def _meaning(grid: Grid[RetrievalFinal]) -> str:
     start = "Test recall in %; t-i is text to image, i-t image to text, mean recall over both and all K"
-    difference = "Minus zero-shot: t-i R@1, below it the 95 % bootstrap interval over test captions.\n"
+    difference = "Minus zero-shot: t-i R@1, below it the 95 % bootstrap interval over test images.\n"
     below = difference if any(final.difference for final in grid.finals) else ""
     if len(grid.seeds) == 1:
         return f"{start}; of one seed.\n{below}"
