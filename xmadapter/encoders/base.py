@@ -1,7 +1,7 @@
 """What an encoder is, and how a config value becomes one.
 
 Specs travel between processes, encoders do not: each process builds its own. The modules behind a spec are imported only
-when it is built, so that Tiny needs neither open_clip nor transformers.
+when it is built, so that Tiny needs neither open_clip nor transformers, and who builds none does not wait for torchvision.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from xmadapter.config.encode import EmbeddedSpec, EncoderSpec, ImageConfig, OpenClipSpec, TinySpec
-from xmadapter.encoders.views import augmented_view, shortest_side, transformed_view
 from xmadapter.errors import FingerprintMismatch
 
 __all__ = ["ImageTextEncoder", "TowerEncoder", "build_augment", "build_encoder", "build_preprocess", "resolve_encoder"]
@@ -123,6 +122,8 @@ def build_preprocess(spec: EncoderSpec, image: ImageConfig) -> Callable[[Image.I
         ConfigError: There is no such model.
         MissingExtra: A package that the spec needs is absent.
     """
+    from xmadapter.encoders.views import shortest_side, transformed_view
+
     match spec:
         case OpenClipSpec():
             from xmadapter.encoders.open_clip import pixel_transform
@@ -145,6 +146,8 @@ def build_augment(
         ConfigError: There is no such model.
         MissingExtra: A package that the spec needs is absent.
     """
+    from xmadapter.encoders.views import augmented_view
+
     return partial(augmented_view, size=_image_size(spec), crop=image.crop, invert=image.invert)
 
 
