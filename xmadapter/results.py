@@ -34,7 +34,7 @@ from xmadapter.storage import is_remote, local_path, make_folder, put_if_absent,
 from xmadapter.study import FinishedTrial, Study, Task
 from xmadapter.trial import TrialResult
 
-__all__ = ["SweepFolder", "create_sweep_folder", "open_sweep_folder", "peek_sweep_folder"]
+__all__ = ["Result", "SweepFolder", "create_sweep_folder", "open_sweep_folder", "peek_sweep_folder"]
 
 
 Result = TypeVar("Result", TrialResult, FinetuneResult)

@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from xmadapter.config import ZeroShotConfig
 from xmadapter.data import decode_image, media_uri, read_media
 from xmadapter.encoders import build_encoder, build_preprocess
 from xmadapter.errors import DataError, FingerprintMismatch
-from xmadapter.features import CaptionedImages, FeatureStore, ShardInfo, open_features
+from xmadapter.features import CaptionedImages, FeatureStore, ShardInfo, load_plan, open_features
 from xmadapter.features.schema import feature_matrix
 from xmadapter.retrieval import (
     RetrievalModel,
@@ -134,11 +135,17 @@ class Searcher:
         if texts is not None:
             scores = self._text(frozen, tuple(texts)) @ query
         else:
-            media = self._store.media(set(ids)) if self._model.adapts_images else {}
-            scores = self._image(frozen, dict.fromkeys(ids, "") | media) @ query
+            media = self._media if self._model.adapts_images else {}
+            scores = self._image(frozen, {name: media.get(name, "") for name in ids}) @ query
         bar = np.partition(scores, -min(top, len(scores)))[-min(top, len(scores))]
         for row in np.flatnonzero(scores >= bar):
             yield float(scores[row]), ids[row], texts[row] if texts is not None else ""
+
+    @cached_property
+    def _media(self) -> dict[str, str]:
+        """Where the pixels of all images are; the plan that says so is read once, not for every shard."""
+        plan = load_plan(self._store.root, self._store.manifest.recipe, self._store.manifest.plan_fingerprint)
+        return {one.sample_id: one.media for shard in plan.shards for one in shard.samples}
 
     def _text(self, frozen: Float[np.ndarray, "rows dim"], texts: tuple[str, ...]) -> Float[np.ndarray, "rows dim"]:
         none = np.zeros((0, frozen.shape[1]), np.float32)

@@ -15,18 +15,17 @@ from xmadapter.features import FeatureStore, TestSet, TuningData, base_classes, 
 from xmadapter.final import FinalResult, predictions_table, run_final
 from xmadapter.jobs.delivery import (
     WrittenReport,
+    choices,
     experiment_id,
     failed_trials,
     not_evaluated,
-    nothing_to_choose,
     open_tracker,
     send_file,
-    tell_left_out,
 )
 from xmadapter.records import final_entry
 from xmadapter.reports import build_report, mlflow_steps, write_report
 from xmadapter.results import SweepFolder
-from xmadapter.selection import choose, select_best
+from xmadapter.selection import choose
 from xmadapter.storage import write_durably
 from xmadapter.tracking import tracking_uri
 from xmadapter.trial import TrialResult
@@ -36,7 +35,7 @@ __all__ = ["evaluate_classification", "export_classification", "report_classific
 
 def evaluate_classification(config: EvaluateConfig, folder: SweepFolder, sweep: SweepConfig) -> list[FinalResult]:
     """Choose by validation, refit, score the test split once, record; as `evaluate_sweep`."""
-    store, best = _choices(folder)
+    store, best = choices(folder, TrialResult)
     data = store.tuning(sweep.protocol, sweep.classes)
     shifted = _shifted(config, data)
     folder.append("look", str(folder.looks + 1), {"choices": [[result.method, result.shots] for result in best]})
@@ -110,7 +109,7 @@ def report_classification(folder: SweepFolder, output: str) -> WrittenReport:
 
 def export_classification(config: ExportConfig, folder: SweepFolder, sweep: SweepConfig) -> Path:
     """Export the chosen method as a bundle, as `export_choice`."""
-    store, best = _choices(folder)
+    store, best = choices(folder, TrialResult)
     choice = choose(best, method=config.method, shots=config.shots)
     tested = [final for final in folder.finals(FinalResult) if final.choice == choice]
     return export_bundle(
@@ -121,12 +120,3 @@ def export_classification(config: ExportConfig, folder: SweepFolder, sweep: Swee
         test=tested[-1].interval if tested else None,
         output=config.output,
     )
-
-
-def _choices(folder: SweepFolder) -> tuple[FeatureStore, list[TrialResult]]:
-    store = open_features(folder.config.features)
-    best = select_best(folder.results(store.manifest.plan_fingerprint, TrialResult))
-    if not best:
-        raise nothing_to_choose(folder, store)
-    tell_left_out(folder, best)
-    return store, best

@@ -9,19 +9,20 @@ from pathlib import Path
 
 from xmadapter.config import FinetuneConfig
 from xmadapter.errors import ConfigError, FingerprintMismatch, XMAdapterError, some
-from xmadapter.features import FeatureStore
+from xmadapter.features import FeatureStore, open_features
 from xmadapter.ledger import Entry
-from xmadapter.results import SweepFolder, open_sweep_folder
+from xmadapter.results import Result, SweepFolder, open_sweep_folder
 from xmadapter.retrieval import FinetuneResult
+from xmadapter.selection import select_best
 from xmadapter.tracking import Tracker, tracking_uri
 from xmadapter.trial import TrialResult
 
 __all__ = [
     "WrittenReport",
+    "choices",
     "experiment_id",
     "failed_trials",
     "not_evaluated",
-    "nothing_to_choose",
     "open_tracker",
     "send_file",
     "sync",
@@ -80,7 +81,22 @@ def failed_trials(folder: SweepFolder) -> tuple[list[tuple[str, int]], int]:
     return failures.most_common(), len(ended) - failures.total()
 
 
-def nothing_to_choose(folder: SweepFolder, store: FeatureStore) -> XMAdapterError:
+def choices(folder: SweepFolder, kind: type[Result]) -> tuple[FeatureStore, list[Result]]:
+    """Open the features of a sweep and choose by validation among its trials; methods that have none are named.
+
+    Raises:
+        ConfigError: No trial is finished.
+        FingerprintMismatch: The features were swept in another state.
+    """
+    store = open_features(folder.config.features)
+    best = select_best(folder.results(store.manifest.plan_fingerprint, kind))
+    if not best:
+        raise _nothing_to_choose(folder, store)
+    tell_left_out(folder, best)
+    return store, best
+
+
+def _nothing_to_choose(folder: SweepFolder, store: FeatureStore) -> XMAdapterError:
     """Say why a sweep has no trial to choose from: other features, or none finished."""
     known = {entry.body["tags"]["feature_manifest"] for entry in folder.ledger.entries("method")}
     if known and store.manifest.plan_fingerprint not in known:

@@ -11,13 +11,12 @@ from xmadapter.config import ExportConfig
 from xmadapter.features import FeatureStore, open_features
 from xmadapter.jobs.delivery import (
     WrittenReport,
+    choices,
     experiment_id,
     failed_trials,
     not_evaluated,
-    nothing_to_choose,
     open_tracker,
     send_file,
-    tell_left_out,
 )
 from xmadapter.records import recall_entry
 from xmadapter.reports import RecallReport, mlflow_steps, write_recall_report
@@ -30,7 +29,7 @@ from xmadapter.retrieval import (
     final_retrieval,
     ranks_table,
 )
-from xmadapter.selection import choose, select_best
+from xmadapter.selection import choose
 from xmadapter.storage import write_durably
 from xmadapter.study import Study
 from xmadapter.tracking import tracking_uri
@@ -40,7 +39,7 @@ __all__ = ["evaluate_retrieval_sweep", "export_retrieval_choice", "report_retrie
 
 def evaluate_retrieval_sweep(folder: SweepFolder) -> list[RetrievalFinal]:
     """Choose by validation, rank the test split once, record; as `evaluate_sweep`."""
-    store, best = _choices(folder)
+    store, best = choices(folder, FinetuneResult)
     data = store.retrieval()
     best.sort(key=lambda result: result.adapter.kind != "zero-shot")  # what the others are compared with comes first
     folder.append("look", str(folder.looks + 1), {"choices": [[result.method, result.shots] for result in best]})
@@ -88,7 +87,7 @@ def report_retrieval_sweep(folder: SweepFolder, output: str) -> WrittenReport:
 
 def export_retrieval_choice(config: ExportConfig, folder: SweepFolder) -> Path:
     """Export the chosen method as a bundle, as `export_choice`; `shots` of the config are training images here."""
-    store, best = _choices(folder)
+    store, best = choices(folder, FinetuneResult)
     choice = choose(best, method=config.method, shots=config.shots)
     tested = [final for final in folder.finals(RetrievalFinal) if final.choice == choice]
     return export_retrieval(
@@ -109,12 +108,3 @@ def _studies(folder: SweepFolder, store: FeatureStore) -> list[Study]:
 
 def _states(folder: SweepFolder, store: FeatureStore) -> str | None:
     return _studies(folder, store)[0].states
-
-
-def _choices(folder: SweepFolder) -> tuple[FeatureStore, list[FinetuneResult]]:
-    store = open_features(folder.config.features)
-    best = select_best(folder.results(store.manifest.plan_fingerprint, FinetuneResult))
-    if not best:
-        raise nothing_to_choose(folder, store)
-    tell_left_out(folder, best)
-    return store, best
