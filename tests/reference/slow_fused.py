@@ -33,12 +33,8 @@ def view_precision(views, *, h):
     return inverse(shrunk)
 
 
-def even(u, power):
-    return unit([math.copysign(abs(a) ** power, a) for a in u])
-
-
-def kernel(u, v, *, centre, precision, power, beta):
-    first = dot(even(u, power), even(v, power))
+def kernel(u, v, *, centre, precision, beta):
+    first = dot(unit(u), unit(v))
     if precision is None:
         return math.exp(-beta * (1 - first))
     a = [x - c for x, c in zip(u, centre, strict=True)]
@@ -54,12 +50,11 @@ def certainty(votes):
     return 1 + sum(share * math.log(share) for share in shares) / math.log(len(shares))
 
 
-def fused(query, *, keys, labels, text, scale, views, h, power, alpha, beta, ridge, gate):
+def fused(query, *, keys, labels, text, scale, views, h, alpha, beta, ridge, gate):
     """scale · zero-shot + alpha · certainty^gate · scale · correction, of every class."""
     shared = {
         "centre": mean(keys),
         "precision": None if h is None else view_precision(views, h=h),
-        "power": power,
         "beta": beta,
     }
     gram = [

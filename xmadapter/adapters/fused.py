@@ -5,7 +5,7 @@
 H(v) is the entropy of softmax(v) over the largest it can be: a query like no support image, for which no class gets more votes than
 another, is left to zero-shot. R is trained from zero, beside a ridge that leaves the image out. Every term has a value at which it
 vanishes, and with all others neutral each method is a special case. The ridge is ProKeR's (Bendou et al., CVPR 2025) on other
-features: half of each row is the feature with its channels evened out, half is the feature whitened by how augmentation moves it.
+features: half of each row is the feature as it is, half is the feature whitened by how augmentation moves it.
 What differs between views of one image tells nothing of its class, so directions in which views spread count less. It is the
 within-class whitening of speaker recognition (Hatch and Stolcke, 2006) with views of one image in place of a class: it needs no
 label, so an image can be left out in closed form.
@@ -181,8 +181,7 @@ class FusedAdapter(SolvableAdapter[FusedConfig]):
 
     def _embedded(self, image: Float[Tensor, "#seeds batch dim"]) -> Float[Tensor, "#seeds batch width"]:
         """Map features to the space of the kernel, rows of length 1."""
-        even = F.normalize(image.sign() * image.abs() ** self.config.power, dim=-1) if self.config.power < 1 else image
         if self.config.view_shrinkage is None:
-            return even
+            return image
         steady = F.normalize((image - self.centre) @ self.whitening, dim=-1)
-        return torch.cat([even.expand_as(steady), steady], dim=-1) / 2**0.5
+        return torch.cat([image.expand_as(steady), steady], dim=-1) / 2**0.5

@@ -55,12 +55,6 @@ class FusedConfig(Frozen):
     cache_weight: float = Field(default=1.0, ge=0, description="Share of the ridge's correction; 0 leaves it out.")
     sharpness: float = Field(default=1.0, gt=0, description="Kernel sharpness; beta.")
     regularisation: float = Field(default=0.3, gt=0, description="Ridge, lambda.")
-    power: float = Field(
-        default=0.7,
-        gt=0,
-        le=1,
-        description="Exponent of every channel's magnitude, which evens them out; 1 is neutral.",
-    )
     view_shrinkage: float | None = Field(
         default=0.2,
         gt=0,
