@@ -132,7 +132,7 @@ class StoreIncomplete(IntegrityError):
 
 
 class UnknownVersion(IntegrityError):
-    """A file was written by a newer format."""
+    """A file was written by another version of the program."""
 
     code = "unknown-version"
 

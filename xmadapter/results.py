@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import yaml
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from xmadapter.config import (
     FinetuneConfig,
@@ -24,7 +24,7 @@ from xmadapter.config import (
     SweepConfig,
     load,
 )
-from xmadapter.errors import ConfigError
+from xmadapter.errors import ConfigError, UnknownVersion
 from xmadapter.final import FinalResult
 from xmadapter.fingerprint import fingerprint
 from xmadapter.ledger import Entry, Ledger
@@ -39,6 +39,7 @@ __all__ = ["Result", "SweepFolder", "create_sweep_folder", "open_sweep_folder", 
 
 Result = TypeVar("Result", TrialResult, FinetuneResult)
 Final = TypeVar("Final", FinalResult, RetrievalFinal)
+Read = TypeVar("Read", bound=Frozen)
 
 
 class _Identity(Frozen):
@@ -106,11 +107,15 @@ class SweepFolder:
         return next((entry.body["draws"] for entry in self.ledger.entries("warm") if entry.uid == warm.sweep), {})
 
     def trials(self) -> dict[str, dict[int, FinishedTrial]]:
-        """Read all finished trials: by uid of the study, then by number."""
+        """Read all finished trials: by uid of the study, then by number.
+
+        Raises:
+            UnknownVersion: Another version of the program wrote one.
+        """
         found: dict[str, dict[int, FinishedTrial]] = defaultdict(dict)
         for entry in self.ledger.entries("trial"):
             body = entry.body
-            result = self._result.model_validate(body["result"]) if body.get("result") else None
+            result = self._parsed(self._result, body["result"]) if body.get("result") else None
             rungs = {int(epoch): value for epoch, value in body.get("rungs", {}).items()}
             found[body["study"]][body["number"]] = FinishedTrial(
                 body["drawn"], result, result.rungs if result else rungs
@@ -137,11 +142,25 @@ class SweepFolder:
         ]
 
     def finals(self, kind: type[Final]) -> list[Final]:
-        """Read the latest final test; `kind` is what it finds."""
+        """Read the latest final test; `kind` is what it finds.
+
+        Raises:
+            UnknownVersion: Another version of the program wrote it.
+        """
         looks = list(self.ledger.entries("final"))
         if not looks:
             return []
-        return [kind.model_validate(result) for result in looks[-1].body["results"]]
+        return [self._parsed(kind, result) for result in looks[-1].body["results"]]
+
+    def _parsed(self, kind: type[Read], value: JsonValue) -> Read:
+        try:
+            return kind.model_validate(value)
+        except ValidationError as error:  # its line has the right hash, so it is whole
+            first = error.errors()[0]
+            raise UnknownVersion(
+                f"{self.ledger.path} was written by another version of xmadapter ({'.'.join(map(str, first['loc']))}: {first['msg']}); "
+                "nothing was changed; go on with that version, or choose another output"
+            ) from error
 
     @property
     def looks(self) -> int:
