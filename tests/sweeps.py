@@ -12,15 +12,16 @@ from xmadapter.trial import TrialResult, run_trial
 
 
 def sweep_here(config: SweepConfig) -> SweepFolder:
-    """Run every trial, record and deliver it."""
+    """Run every trial that the folder lacks, record and deliver it."""
     folder, store = create_sweep_folder(config), open_features(config.features)
+    finished = folder.trials()
     data = store.tuning(config.protocol)
     studies = {study.uid: study for study in folder.studies(store.manifest.plan_fingerprint)}
     tracker = Tracker(config.tracking, config.experiment, folder.ledger)
     for study in {study.parent: study for study in studies.values()}.values():
         tracker.record(method_entry(study, config, store.manifest))
-    search = StudySearch((study, {}) for study in studies.values())
-    for number in range(sum(study.draws for study in studies.values())):
+    search = StudySearch((study, finished.get(study.uid, {})) for study in studies.values())
+    for number in range(sum(study.draws - len(finished.get(study.uid, {})) for study in studies.values())):
         drawn = search.suggest(str(number))
         study = studies[drawn["study"]]
         result = run_trial(data, study.trial(drawn["drawn"], drawn["rungs"]))

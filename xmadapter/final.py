@@ -19,7 +19,19 @@ from xmadapter.evaluation import Interval, class_accuracy, image_interval, seed_
 from xmadapter.features import TestSet, TuningData
 from xmadapter.trial import TrialResult, refit
 
-__all__ = ["FinalResult", "predictions_table", "run_final"]
+__all__ = ["PREDICTIONS", "FinalResult", "predictions_table", "run_final"]
+
+PREDICTIONS = pa.schema(
+    {
+        "method": pa.string(),
+        "shots": pa.int32(),
+        "seed": pa.int32(),
+        "sample_id": pa.string(),
+        "label": pa.int32(),
+        "predicted": pa.int32(),
+    }
+)
+"""Columns of a table of predictions; a row is a test image under one seed."""
 
 _CHUNK = 4096
 _COLLAPSE = 0.1
@@ -118,15 +130,16 @@ def _predicted(adapter: FeatureAdapter, image: Float[Tensor, "n dim"]) -> Int[Te
 
 
 def predictions_table(test: TestSet, result: FinalResult, predicted: Int[np.ndarray, "seeds n"]) -> pa.Table:
-    """Tabulate predictions of one choice: method, shots, seed, sample_id, label, predicted."""
+    """Tabulate predictions of one choice, in the columns of `PREDICTIONS`."""
     seeds, rows = predicted.shape
     return pa.table(
         {
-            "method": pa.array([result.choice.method] * seeds * rows, pa.string()),
-            "shots": pa.array(np.full(seeds * rows, result.choice.shots), pa.int32()),
-            "seed": pa.array(np.repeat(result.choice.seeds, rows), pa.int32()),
-            "sample_id": pa.array(list(test.data.ids) * seeds, pa.string()),
-            "label": pa.array(np.tile(test.data.labels, seeds), pa.int32()),
-            "predicted": pa.array(predicted.ravel(), pa.int32()),
-        }
+            "method": [result.choice.method] * seeds * rows,
+            "shots": np.full(seeds * rows, result.choice.shots),
+            "seed": np.repeat(result.choice.seeds, rows),
+            "sample_id": list(test.data.ids) * seeds,
+            "label": np.tile(test.data.labels, seeds),
+            "predicted": predicted.ravel(),
+        },
+        schema=PREDICTIONS,
     )

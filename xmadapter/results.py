@@ -6,12 +6,13 @@
     OUTPUT/config.yaml         the resolved config of the latest run
     OUTPUT/ledger.jsonl        finished trials, final tests, and what MLflow has acknowledged
     OUTPUT/predictions.parquet every prediction of the latest final test
+    OUTPUT/predictions/        the same choice by choice, so that an interrupted final test goes on
 """
 
 import math
 import secrets
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -151,6 +152,23 @@ class SweepFolder:
         if not looks:
             return []
         return [self._parsed(kind, result) for result in looks[-1].body["results"]]
+
+    def begin_look(self, choices: Sequence[TrialResult] | Sequence[FinetuneResult]) -> None:
+        """Count a look at the test split before it happens; one that was interrupted goes on if the choices are the same."""
+        content = fingerprint([choice.model_dump(mode="json") for choice in choices])
+        looks, ended = list(self.ledger.entries("look")), sum(1 for _ in self.ledger.entries("final"))
+        if len(looks) > ended and looks[-1].body.get("fingerprint") == content:
+            return
+        names: list[JsonValue] = [[choice.method, choice.shots] for choice in choices]
+        self.append("look", str(len(looks) + 1), {"choices": names, "fingerprint": content})
+
+    def scored(self, kind: type[Final]) -> dict[str, Final]:
+        """Read every choice that was scored on the test split, by the fingerprint of what was scored; `kind` is what was found.
+
+        Raises:
+            UnknownVersion: Another version of the program wrote one.
+        """
+        return {entry.uid: self._parsed(kind, entry.body) for entry in self.ledger.entries("scored")}
 
     def _parsed(self, kind: type[Read], value: JsonValue) -> Read:
         try:

@@ -1,7 +1,8 @@
 """A classification sweep after its trials: final test, report, export."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,7 +13,8 @@ from xmadapter.bundle import export_bundle
 from xmadapter.config import EvaluateConfig, ExportConfig, SweepConfig
 from xmadapter.elsewhere import Elsewhere, check_elsewhere
 from xmadapter.features import FeatureStore, TestSet, TuningData, base_classes, open_features
-from xmadapter.final import FinalResult, predictions_table, run_final
+from xmadapter.final import PREDICTIONS, FinalResult, predictions_table, run_final
+from xmadapter.fingerprint import fingerprint
 from xmadapter.jobs.delivery import (
     WrittenReport,
     choices,
@@ -26,7 +28,7 @@ from xmadapter.records import final_entry
 from xmadapter.reports import build_report, mlflow_steps, write_report
 from xmadapter.results import SweepFolder
 from xmadapter.selection import choose
-from xmadapter.storage import write_durably
+from xmadapter.storage import make_folder, write_durably
 from xmadapter.tracking import tracking_uri
 from xmadapter.trial import TrialResult
 
@@ -34,25 +36,57 @@ __all__ = ["evaluate_classification", "export_classification", "report_classific
 
 
 def evaluate_classification(config: EvaluateConfig, folder: SweepFolder, sweep: SweepConfig) -> list[FinalResult]:
-    """Choose by validation, refit, score the test split once, record; as `evaluate_sweep`."""
+    """Choose by validation, refit, score the test split once, record; as `evaluate_sweep`.
+
+    A choice that was scored already, in an interrupted evaluation or before another method was added, is not fitted again.
+    """
     store, best = choices(folder, TrialResult)
-    data = store.tuning(sweep.protocol, sweep.classes)
-    shifted = _shifted(config, data)
-    folder.append("look", str(folder.looks + 1), {"choices": [[result.method, result.shots] for result in best]})
-    test, elsewhere = _open_tests(sweep, store, shifted)
-    results, tables = [], []
-    device = "cuda" if sweep.cluster.trial_gpus and torch.cuda.is_available() else "cpu"
-    final = run_final(data, test, best, elsewhere, device=device)
-    for result, predicted in tqdm(final, total=len(best), unit="method", desc="final test"):
-        results.append(result)
-        tables.append(predictions_table(test, result, predicted))
+    shifted = _shifted(config, store.tuning(sweep.protocol, sweep.classes))
+    folder.begin_look(best)
+    results, parts = _scored(folder, sweep, store, shifted, best)
     path = folder.path / "predictions.parquet"
-    write_durably(path, lambda file: pq.write_table(pa.concat_tables(tables), file, compression="zstd"))
+    _write_tables(path, map(pq.read_table, parts))
     entry = final_entry(results, folder.studies(store.manifest.plan_fingerprint), looks=folder.looks)
     with open_tracker(folder) as tracker:
         tracker.record(entry)
         send_file(folder, tracker, store, path)
     return results
+
+
+def _scored(
+    folder: SweepFolder,
+    sweep: SweepConfig,
+    store: FeatureStore,
+    shifted: Mapping[str, FeatureStore],
+    best: Sequence[TrialResult],
+) -> tuple[list[FinalResult], list[Path]]:
+    """Score the choices that are not scored yet; returns all results, and where the predictions of each lie."""
+    tested = [store.manifest.plan_fingerprint, *(other.manifest.plan_fingerprint for other in shifted.values())]
+    keys = [fingerprint([choice.model_dump(mode="json"), sweep.classes, *shifted, *tested]) for choice in best]
+    parts = [make_folder(folder.path / "predictions") / f"{key}.parquet" for key in keys]
+    scored = folder.scored(FinalResult)
+    missing = [row for row, key in enumerate(keys) if key not in scored or not parts[row].is_file()]
+    test, elsewhere = _open_tests(sweep, store, shifted)
+    device = "cuda" if sweep.cluster.trial_gpus and torch.cuda.is_available() else "cpu"
+    data = store.tuning(sweep.protocol, sweep.classes)
+    final = run_final(data, test, [best[row] for row in missing], elsewhere, device=device)
+    bar = tqdm(final, initial=len(best) - len(missing), total=len(best), unit="method", desc="final test")
+    for row, (result, predicted) in zip(missing, bar, strict=True):
+        _write_tables(parts[row], [predictions_table(test, result, predicted)])
+        folder.append("scored", keys[row], result.model_dump(mode="json"))
+        scored[keys[row]] = result
+    return [scored[key] for key in keys], parts
+
+
+def _write_tables(path: Path, tables: Iterable[pa.Table]) -> None:
+    """Write tables of one schema into one file, one at a time."""
+
+    def write(file: BinaryIO) -> None:
+        with pq.ParquetWriter(file, PREDICTIONS, compression="zstd") as writer:
+            for table in tables:
+                writer.write_table(table)
+
+    write_durably(path, write)
 
 
 def _shifted(config: EvaluateConfig, data: TuningData) -> dict[str, FeatureStore]:

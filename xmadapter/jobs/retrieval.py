@@ -42,7 +42,7 @@ def evaluate_retrieval_sweep(folder: SweepFolder) -> list[RetrievalFinal]:
     store, best = choices(folder, FinetuneResult)
     data = store.retrieval()
     best.sort(key=lambda result: result.adapter.kind != "zero-shot")  # what the others are compared with comes first
-    folder.append("look", str(folder.looks + 1), {"choices": [[result.method, result.shots] for result in best]})
+    folder.begin_look(best)
     captioned = store.captioned_test()
     test = RetrievalTest(captioned, store.media(set(captioned.sample_ids)))
     device = "cuda" if folder.config.cluster.trial_gpus and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,95 @@
+"""A final test that was interrupted goes on, and one with a method more scores that method alone."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.factories import make_store
+from tests.sweeps import sweep_here
+from xmadapter.config import EvaluateConfig, SweepConfig
+from xmadapter.final import FinalResult
+from xmadapter.jobs import classification, evaluate_sweep
+from xmadapter.results import SweepFolder
+from xmadapter.trial import TrialResult
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    # MLflow's database layer warns of its own deprecations in this process; none of them is ours to mend.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+class Cut(RuntimeError):
+    """The process ends here."""
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names every method that is fitted for the final test; the one after a name of `stop` is not reached."""
+    names: list[str] = []
+    real = classification.run_final
+
+    def watched(data: Any, test: Any, choices: Iterable[TrialResult], *rest: Any, **named: Any) -> Iterator[Any]:
+        for choice in choices:
+            names.append(choice.method)
+            yield from real(data, test, [choice], *rest, **named)
+            if names == ["Zero-shot"]:
+                raise Cut
+
+    monkeypatch.setattr(classification, "run_final", watched)
+    return names
+
+
+def swept(folder: Path, *kinds: str) -> SweepFolder:
+    return sweep_here(
+        SweepConfig.model_validate(
+            {
+                "features": str(folder / "features"),
+                "output": str(folder / "sweep"),
+                "experiment": "pets: small",
+                "methods": [{"adapter": {"kind": kind}} for kind in kinds],
+                "shots": [2],
+                "seeds": [1, 2],
+                "tracking": {"uri": f"sqlite:///{folder / 'mlflow.db'}"},
+            }
+        )
+    )
+
+
+def test_no_choice_is_scored_twice_and_an_interrupted_look_is_one_look(tmp_path: Path, fitted: list[str]):
+    make_store(tmp_path / "features")
+    sweep = swept(tmp_path, "zero-shot", "tip")
+    config = EvaluateConfig(sweep=str(sweep.path))
+    with pytest.raises(Cut):
+        evaluate_sweep(config)
+    assert sweep.finals(FinalResult) == []
+    evaluate_sweep(config)
+    assert (fitted, sweep.looks) == (["Zero-shot", "Tip-Adapter"], 1)
+
+    whole = pq.read_table(sweep.path / "predictions.parquet")
+    more = swept(tmp_path, "zero-shot", "gda", "tip")
+    evaluate_sweep(config)
+    assert (fitted, more.looks) == (["Zero-shot", "Tip-Adapter", "GDA"], 2)
+    assert [final.choice.method for final in more.finals(FinalResult)] == ["Zero-shot", "GDA", "Tip-Adapter"]
+    again = pq.read_table(sweep.path / "predictions.parquet")
+    assert again.num_rows == 3 * whole.num_rows // 2
+    for method in ("Zero-shot", "Tip-Adapter"):
+        mine = [[row for row in table.to_pylist() if row["method"] == method] for table in (whole, again)]
+        assert mine[0] == mine[1]
+        assert mine[0]
+
+
+def test_predictions_that_were_deleted_are_made_again(tmp_path: Path, fitted: list[str]):
+    make_store(tmp_path / "features")
+    sweep = swept(tmp_path, "tip")
+    config = EvaluateConfig(sweep=str(sweep.path))
+    evaluate_sweep(config)
+    before = pq.read_table(sweep.path / "predictions.parquet")
+    for part in (sweep.path / "predictions").iterdir():
+        part.unlink()
+    evaluate_sweep(config)
+    assert fitted == ["Tip-Adapter", "Tip-Adapter"]
+    assert pq.read_table(sweep.path / "predictions.parquet").equals(before)
