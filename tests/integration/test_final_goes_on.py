@@ -1,6 +1,6 @@
 """A final test that was interrupted goes on, and one with a method more scores that method alone."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,11 @@ import pytest
 
 from tests.factories import make_store
 from tests.sweeps import sweep_here
-from xmadapter.config import EvaluateConfig, SweepConfig
+from xmadapter.config import ClusterConfig, EvaluateConfig, SweepConfig
+from xmadapter.elsewhere import Elsewhere
+from xmadapter.features import TestSet, TuningData
 from xmadapter.final import FinalResult
-from xmadapter.jobs import classification, evaluate_sweep
+from xmadapter.jobs import evaluate_sweep, score_here
 from xmadapter.results import SweepFolder
 from xmadapter.trial import TrialResult
 
@@ -26,21 +28,25 @@ class Cut(RuntimeError):
     """The process ends here."""
 
 
-@pytest.fixture
-def fitted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names every method that is fitted for the final test; the one after a name of `stop` is not reached."""
-    names: list[str] = []
-    real = classification.run_final
+class Watched:
+    """Scores in this process, notes which methods, and is cut off after a first one that is zero-shot."""
 
-    def watched(data: Any, test: Any, choices: Iterable[TrialResult], *rest: Any, **named: Any) -> Iterator[Any]:
+    def __init__(self) -> None:
+        self.fitted: list[str] = []
+
+    def __call__(
+        self,
+        data: TuningData,
+        test: TestSet,
+        choices: Sequence[TrialResult],
+        elsewhere: Sequence[Elsewhere],
+        cluster: ClusterConfig,
+    ) -> Iterator[Any]:
         for choice in choices:
-            names.append(choice.method)
-            yield from real(data, test, [choice], *rest, **named)
-            if names == ["Zero-shot"]:
+            self.fitted.append(choice.method)
+            yield from score_here(data, test, [choice], elsewhere, cluster)
+            if self.fitted == ["Zero-shot"]:
                 raise Cut
-
-    monkeypatch.setattr(classification, "run_final", watched)
-    return names
 
 
 def swept(folder: Path, *kinds: str) -> SweepFolder:
@@ -59,20 +65,21 @@ def swept(folder: Path, *kinds: str) -> SweepFolder:
     )
 
 
-def test_no_choice_is_scored_twice_and_an_interrupted_look_is_one_look(tmp_path: Path, fitted: list[str]):
+def test_no_choice_is_scored_twice_and_an_interrupted_look_is_one_look(tmp_path: Path):
     make_store(tmp_path / "features")
     sweep = swept(tmp_path, "zero-shot", "tip")
+    watched = Watched()
     config = EvaluateConfig(sweep=str(sweep.path))
     with pytest.raises(Cut):
-        evaluate_sweep(config)
+        evaluate_sweep(config, score=watched)
     assert sweep.finals(FinalResult) == []
-    evaluate_sweep(config)
-    assert (fitted, sweep.looks) == (["Zero-shot", "Tip-Adapter"], 1)
+    evaluate_sweep(config, score=watched)
+    assert (watched.fitted, sweep.looks) == (["Zero-shot", "Tip-Adapter"], 1)
 
     whole = pq.read_table(sweep.path / "predictions.parquet")
     more = swept(tmp_path, "zero-shot", "gda", "tip")
-    evaluate_sweep(config)
-    assert (fitted, more.looks) == (["Zero-shot", "Tip-Adapter", "GDA"], 2)
+    evaluate_sweep(config, score=watched)
+    assert (watched.fitted, more.looks) == (["Zero-shot", "Tip-Adapter", "GDA"], 2)
     assert [final.choice.method for final in more.finals(FinalResult)] == ["Zero-shot", "GDA", "Tip-Adapter"]
     again = pq.read_table(sweep.path / "predictions.parquet")
     assert again.num_rows == 3 * whole.num_rows // 2
@@ -82,14 +89,15 @@ def test_no_choice_is_scored_twice_and_an_interrupted_look_is_one_look(tmp_path:
         assert mine[0]
 
 
-def test_predictions_that_were_deleted_are_made_again(tmp_path: Path, fitted: list[str]):
+def test_predictions_that_were_deleted_are_made_again(tmp_path: Path):
     make_store(tmp_path / "features")
     sweep = swept(tmp_path, "tip")
+    watched = Watched()
     config = EvaluateConfig(sweep=str(sweep.path))
-    evaluate_sweep(config)
+    evaluate_sweep(config, score=watched)
     before = pq.read_table(sweep.path / "predictions.parquet")
     for part in (sweep.path / "predictions").iterdir():
         part.unlink()
-    evaluate_sweep(config)
-    assert fitted == ["Tip-Adapter", "Tip-Adapter"]
+    evaluate_sweep(config, score=watched)
+    assert watched.fitted == ["Tip-Adapter", "Tip-Adapter"]
     assert pq.read_table(sweep.path / "predictions.parquet").equals(before)

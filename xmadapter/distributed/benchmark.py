@@ -2,6 +2,7 @@
 
 from xmadapter.config import BenchmarkCell, BenchmarkConfig, EvaluateConfig, SweepConfig
 from xmadapter.distributed.encode import run_encode
+from xmadapter.distributed.final import score_on_cluster
 from xmadapter.distributed.sweep import run_sweeps
 from xmadapter.errors import NotReproduced
 from xmadapter.features import open_features
@@ -61,6 +62,6 @@ def _finals(folder: SweepFolder, finished: int) -> list[FinalResult]:
     wanted = {(method.title, shots) for method in folder.config.methods for shots in folder.config.shots}
     finals = folder.finals(FinalResult)
     if finished or {(final.choice.method, final.choice.shots) for final in finals} != wanted:
-        evaluate_sweep(EvaluateConfig(sweep=folder.config.output))
+        evaluate_sweep(EvaluateConfig(sweep=folder.config.output), score=score_on_cluster)
         finals = folder.finals(FinalResult)
     return finals

@@ -1,16 +1,18 @@
 """A classification sweep after its trials: final test, report, export."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from jaxtyping import Int
 from tqdm import tqdm
 
 from xmadapter.bundle import export_bundle
-from xmadapter.config import EvaluateConfig, ExportConfig, SweepConfig
+from xmadapter.config import ClusterConfig, EvaluateConfig, ExportConfig, SweepConfig
 from xmadapter.elsewhere import Elsewhere, check_elsewhere
 from xmadapter.features import FeatureStore, TestSet, TuningData, base_classes, open_features
 from xmadapter.final import PREDICTIONS, FinalResult, predictions_table, run_final
@@ -32,20 +34,47 @@ from xmadapter.storage import make_folder, write_durably
 from xmadapter.tracking import tracking_uri
 from xmadapter.trial import TrialResult
 
-__all__ = ["evaluate_classification", "export_classification", "report_classification"]
+__all__ = ["Scorer", "evaluate_classification", "export_classification", "report_classification", "score_here"]
 
 
-def evaluate_classification(config: EvaluateConfig, folder: SweepFolder, sweep: SweepConfig) -> list[FinalResult]:
+Scorer: TypeAlias = Callable[
+    [TuningData, TestSet, Sequence[TrialResult], Sequence[Elsewhere], ClusterConfig],
+    Iterator[tuple[FinalResult, Int[np.ndarray, "seeds n"]]],
+]
+"""Refits choices and scores the test splits, in order: in this process, or on a cluster."""
+
+
+def score_here(
+    data: TuningData,
+    test: TestSet,
+    choices: Sequence[TrialResult],
+    elsewhere: Sequence[Elsewhere],
+    cluster: ClusterConfig,
+) -> Iterator[tuple[FinalResult, Int[np.ndarray, "seeds n"]]]:
+    """Refit and score one choice after another in this process, as `run_final`."""
+    device = "cuda" if cluster.trial_gpus and torch.cuda.is_available() else "cpu"
+    return run_final(data, test, choices, elsewhere, device=device)
+
+
+def evaluate_classification(
+    config: EvaluateConfig, folder: SweepFolder, sweep: SweepConfig, score: Scorer
+) -> list[FinalResult]:
     """Choose by validation, refit, score the test split once, record; as `evaluate_sweep`.
 
     A choice that was scored already, in an interrupted evaluation or before another method was added, is not fitted again.
     """
     store, best = choices(folder, TrialResult)
-    shifted = _shifted(config, store.tuning(sweep.protocol, sweep.classes))
+    data = store.tuning(sweep.protocol, sweep.classes)
+    shifted = _shifted(config, data)
     folder.begin_look(best)
-    results, parts = _scored(folder, sweep, store, shifted, best)
+    test, elsewhere = _open_tests(sweep, store, shifted)
+    cluster = config.cluster or sweep.cluster
+    on = [sweep.classes, store.manifest.plan_fingerprint]
+    on += [f"{name} {other.manifest.plan_fingerprint}" for name, other in shifted.items()]
+    scored = _scored(folder, test, best, on, lambda missing: score(data, test, missing, elsewhere, cluster))
     path = folder.path / "predictions.parquet"
-    _write_tables(path, map(pq.read_table, parts))
+    _write_tables(path, (pq.read_table(part) for _, part in scored))
+    results = [result for result, _ in scored]
     entry = final_entry(results, folder.studies(store.manifest.plan_fingerprint), looks=folder.looks)
     with open_tracker(folder) as tracker:
         tracker.record(entry)
@@ -55,27 +84,25 @@ def evaluate_classification(config: EvaluateConfig, folder: SweepFolder, sweep: 
 
 def _scored(
     folder: SweepFolder,
-    sweep: SweepConfig,
-    store: FeatureStore,
-    shifted: Mapping[str, FeatureStore],
+    test: TestSet,
     best: Sequence[TrialResult],
-) -> tuple[list[FinalResult], list[Path]]:
-    """Score the choices that are not scored yet; returns all results, and where the predictions of each lie."""
-    tested = [store.manifest.plan_fingerprint, *(other.manifest.plan_fingerprint for other in shifted.values())]
-    keys = [fingerprint([choice.model_dump(mode="json"), sweep.classes, *shifted, *tested]) for choice in best]
-    parts = [make_folder(folder.path / "predictions") / f"{key}.parquet" for key in keys]
+    on: Sequence[str],
+    score: Callable[[Sequence[TrialResult]], Iterator[tuple[FinalResult, Int[np.ndarray, "seeds n"]]]],
+) -> list[tuple[FinalResult, Path]]:
+    """Score the choices that were not scored on this before; returns all results, and where the predictions of each lie."""
+    keys = [fingerprint([choice.model_dump(mode="json"), *on]) for choice in best]
+    parts = {key: make_folder(folder.path / "predictions") / f"{key}.parquet" for key in keys}
     scored = folder.scored(FinalResult)
-    missing = [row for row, key in enumerate(keys) if key not in scored or not parts[row].is_file()]
-    test, elsewhere = _open_tests(sweep, store, shifted)
-    device = "cuda" if sweep.cluster.trial_gpus and torch.cuda.is_available() else "cpu"
-    data = store.tuning(sweep.protocol, sweep.classes)
-    final = run_final(data, test, [best[row] for row in missing], elsewhere, device=device)
+    missing = {
+        key: choice for key, choice in zip(keys, best, strict=True) if key not in scored or not parts[key].is_file()
+    }
+    final = score(list(missing.values()))
     bar = tqdm(final, initial=len(best) - len(missing), total=len(best), unit="method", desc="final test")
-    for row, (result, predicted) in zip(missing, bar, strict=True):
-        _write_tables(parts[row], [predictions_table(test, result, predicted)])
-        folder.append("scored", keys[row], result.model_dump(mode="json"))
-        scored[keys[row]] = result
-    return [scored[key] for key in keys], parts
+    for key, (result, predicted) in zip(missing, bar, strict=True):
+        _write_tables(parts[key], [predictions_table(test, result, predicted)])
+        folder.append("scored", key, result.model_dump(mode="json"))
+        scored[key] = result
+    return [(scored[key], parts[key]) for key in keys]
 
 
 def _write_tables(path: Path, tables: Iterable[pa.Table]) -> None:
