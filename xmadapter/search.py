@@ -1,25 +1,36 @@
-"""search: the images of a feature store that a text describes, or the captions of it that an image calls for."""
+"""search: the images or videos of a feature store that a text describes, or the captions of it that an image calls for."""
 
 import heapq
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
-from xmadapter.config import ZeroShotConfig
+from xmadapter.config import ZeroShotRetrievalConfig
 from xmadapter.data import decode_image, media_uri, read_media
 from xmadapter.encoders import build_encoder, build_preprocess
 from xmadapter.errors import DataError, FingerprintMismatch
-from xmadapter.features import CaptionedImages, FeatureStore, ShardInfo, load_plan, open_features
+from xmadapter.features import (
+    CaptionedImages,
+    FeatureStore,
+    ShardInfo,
+    load_plan,
+    open_features,
+    without_captions,
+)
 from xmadapter.features.schema import feature_matrix
 from xmadapter.retrieval import (
     RetrievalModel,
+    Sides,
     all_rows,
     is_retrieval_bundle,
     load_retrieval_bundle,
@@ -29,10 +40,11 @@ from xmadapter.retrieval import (
 __all__ = ["Found", "Searcher", "open_searcher"]
 
 _SPLITS = ("train", "validation", "test")
+_FRAME = re.compile(r"#frame=\d+&of=\d+$")
 
 
 class Found(NamedTuple):
-    """A row of a store: its cosine with the query, its id, and its media URI or its text."""
+    """A row of a store, or a video: its cosine with the query, its id, and its media URI or its text."""
 
     score: float
     sample_id: str
@@ -54,7 +66,7 @@ def open_searcher(source: str, features: str | None = None) -> Iterator["Searche
     """
     if not is_retrieval_bundle(source):
         store = open_features(source)
-        with retrieval_model(ZeroShotConfig(), store.space) as model:
+        with retrieval_model(ZeroShotRetrievalConfig(), store.space) as model:
             yield Searcher(store, model)
         return
     bundle = load_retrieval_bundle(source)
@@ -82,7 +94,7 @@ class Searcher:
         self._store, self._model = store, model
 
     def images(self, text: str, *, top: int) -> list[Found]:
-        """Find the images that are nearest to a text, in all splits; no label is looked at.
+        """Find the images that are nearest to a text, or the videos, in all splits; no label is looked at.
 
         Args:
             text: What they should show.
@@ -93,11 +105,16 @@ class Searcher:
             IntegrityError: A shard is missing or its bytes changed.
         """
         frozen = F.normalize(build_encoder(self._store.space.encoder).encode_text([text]), dim=-1).numpy()
-        query = self._text(frozen, (text,))[0]
-        shards = [info for split in _SPLITS for info in self._store.manifest.of(split)]
-        best = self._nearest(shards, query, top)
-        media = self._store.media({sample_id for _, sample_id, _ in best})
-        return [Found(score, sample_id, media[sample_id]) for score, sample_id, _ in best]
+        query = torch.from_numpy(self._text(frozen, (text,)))
+        rows = (
+            row
+            for split in _SPLITS
+            for data in self._whole(self._store.manifest.of(split))
+            for row in self._scored(data, query, top)
+        )
+        best = _nearest(rows, top)
+        media = self._store.media({row for _, _, row in best})
+        return [Found(score, name, _FRAME.sub("", media[row])) for score, name, row in best]
 
     def captions(self, image: str | Path, *, top: int) -> list[Found]:
         """Find the captions that are nearest to an image file, in all splits, as `images`.
@@ -114,32 +131,47 @@ class Searcher:
             )
         pixels = build_preprocess(space.encoder, space.image)(decode_image(read_media(uri)))[None]
         frozen = F.normalize(build_encoder(space.encoder).encode_image(pixels), dim=-1).numpy()
-        query = self._image(frozen, {"query": uri})[0]
-        return [Found(*row) for row in self._nearest(shards, query, top)]
+        data = without_captions(frozen, ("query",), videos=False)
+        sides = cast("Sides", self._model.sides(data, {"query": uri}))  # an image has no frames
+        query = F.normalize(all_rows(sides.image, 1), dim=-1).numpy()[0]
+        rows = (row for info in shards for row in self._scored_texts(self._store.read(info), query, top))
+        return [Found(*row) for row in _nearest(rows, top)]
 
-    def _nearest(
-        self, shards: list[ShardInfo], query: Float[np.ndarray, " dim"], top: int
-    ) -> list[tuple[float, str, str]]:
-        """Keep the best rows of all shards; equal scores in the order of ids."""
-        rows = (row for info in shards for row in self._scored(info, query, top))
-        return heapq.nsmallest(top, rows, key=lambda row: (-row[0], row[1]))
-
-    def _scored(self, info: ShardInfo, query: Float[np.ndarray, " dim"], top: int) -> Iterator[tuple[float, str, str]]:
-        table = self._store.read(info)
-        if "view" in table.column_names:
+    def _whole(self, shards: Iterable[ShardInfo]) -> Iterator[CaptionedImages]:
+        """Read images shard by shard; of videos, what the end of a shard cuts off goes with the next."""
+        held_ids, held = [], np.zeros((0, self._store.space.dim), np.float32)
+        for info in shards:
+            table = self._store.read(info)
             table = table.filter(pa.array(table["view"].to_numpy() == 0))
-        if not table.num_rows:
-            return
-        ids, texts = table["sample_id"].to_pylist(), table["text"].to_pylist() if info.modality == "text" else None
-        frozen = feature_matrix(table)
-        if texts is not None:
-            scores = self._text(frozen, tuple(texts)) @ query
-        else:
-            media = self._media if self._model.adapts_images else {}
-            scores = self._image(frozen, {name: media.get(name, "") for name in ids}) @ query
-        bar = np.partition(scores, -min(top, len(scores)))[-min(top, len(scores))]
-        for row in np.flatnonzero(scores >= bar):
-            yield float(scores[row]), ids[row], texts[row] if texts is not None else ""
+            ids, features = held_ids + table["sample_id"].to_pylist(), np.concatenate([held, feature_matrix(table)])
+            whole = _first_of_last_video(ids) if self._of_videos else len(ids)
+            held_ids, held = ids[whole:], features[whole:]
+            if whole:
+                yield without_captions(features[:whole], ids[:whole], videos=self._of_videos)
+        if held_ids:
+            yield without_captions(held, held_ids, videos=True)
+
+    def _scored(
+        self, data: CaptionedImages, query: Float[Tensor, "1 dim"], top: int
+    ) -> Iterator[tuple[float, str, str]]:
+        """The best of some images or videos: score, id, and the id of a row whose media it is in."""
+        media = {name: self._media[name] for name in data.sample_ids} if self._model.adapts_images else {}
+        scores = self._model.sides(data, media).scores(query)(torch.tensor([0]))[0].numpy()
+        for row in _best(scores, top):
+            yield float(scores[row]), data.image_ids[row], data.frames[row][0] if data.frames else data.image_ids[row]
+
+    def _scored_texts(
+        self, table: pa.Table, query: Float[np.ndarray, " dim"], top: int
+    ) -> Iterator[tuple[float, str, str]]:
+        ids, texts = table["sample_id"].to_pylist(), table["text"].to_pylist()
+        scores = self._text(feature_matrix(table), tuple(texts)) @ query
+        for row in _best(scores, top):
+            yield float(scores[row]), ids[row], texts[row]
+
+    @cached_property
+    def _of_videos(self) -> bool:
+        shards = [info for split in _SPLITS for info in self._store.manifest.of(split)]
+        return bool(shards) and self._store.of_videos(self._store.read(shards[0])["sample_id"].to_pylist()[:1])
 
     @cached_property
     def _media(self) -> dict[str, str]:
@@ -152,8 +184,20 @@ class Searcher:
         data = CaptionedImages(none, (), frozen, texts, np.zeros(0, np.int64))
         return F.normalize(all_rows(self._model.sides(data, {}).text, len(texts)), dim=-1).numpy()
 
-    def _image(self, frozen: Float[np.ndarray, "rows dim"], media: dict[str, str]) -> Float[np.ndarray, "rows dim"]:
-        """Features of images whose ids are the keys, in that order."""
-        none = np.zeros((0, frozen.shape[1]), np.float32)
-        data = CaptionedImages(frozen, tuple(media), none, (), np.zeros(0, np.int64))
-        return F.normalize(all_rows(self._model.sides(data, media).image, len(media)), dim=-1).numpy()
+
+def _nearest(rows: Iterable[tuple[float, str, str]], top: int) -> list[tuple[float, str, str]]:
+    """Keep the best rows; equal scores in the order of ids."""
+    return heapq.nsmallest(top, rows, key=lambda row: (-row[0], row[1]))
+
+
+def _best(scores: Float[np.ndarray, " rows"], top: int) -> Int[np.ndarray, " best"]:
+    """Rows of the `top` best scores, and of those that equal the last of them."""
+    if not len(scores):
+        return np.zeros(0, np.int64)
+    bar = np.partition(scores, -min(top, len(scores)))[-min(top, len(scores))]
+    return np.flatnonzero(scores >= bar)
+
+
+def _first_of_last_video(ids: Sequence[str]) -> int:
+    """Row at which the last video begins; frames of one video stand side by side."""
+    return next((row for row, name in enumerate(ids) if name.rpartition("/")[0] == ids[-1].rpartition("/")[0]), 0)

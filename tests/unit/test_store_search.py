@@ -12,12 +12,14 @@ from PIL import Image
 
 from tests.factories import make_recipe, make_samples, make_store, write_shards
 from xmadapter.cli import cli
+from xmadapter.config import MeanPooling, Pooling, TextPooling, ZeroShotRetrievalConfig
 from xmadapter.encoders import build_encoder, build_preprocess
 from xmadapter.errors import DataError
 from xmadapter.features import FeatureStore, begin, commit, open_features
 from xmadapter.features.schema import feature_matrix
 from xmadapter.jobs import measure_recall
-from xmadapter.search import Found, open_searcher
+from xmadapter.retrieval import retrieval_model
+from xmadapter.search import Found, Searcher, open_searcher
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +70,9 @@ def test_captions_go_with_their_images_and_images_without_any_are_left_out(store
     assert {name.split("/")[0] for name in store.captioned_test().image_ids} == {"test"}
 
 
-def test_a_store_of_videos_holds_the_mean_of_their_frames(tmp_path: Path):
-    """Nine videos a split of three frames each, with a caption in the row of the first."""
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    """Nine videos a split of three frames each, with a caption in the row of the first; four rows a shard, so that shards cut videos."""
     rows = [
         (split, video, frame) for split in ("train", "validation", "test") for video in range(9) for frame in range(3)
     ]
@@ -82,19 +85,42 @@ def test_a_store_of_videos_holds_the_mean_of_their_frames(tmp_path: Path):
             "captions": pa.array([[f"video {video}"] if frame == 0 else [] for _, video, frame in rows]),
         }
     )
-    begun = begin(str(tmp_path), make_recipe(class_names=(), prompts=(), rows_per_shard=4), samples)
-    write_shards(tmp_path, begun.plan)
-    commit(str(tmp_path), begun, max_skip_fraction=0)
-    store = open_features(str(tmp_path))
-    data = store.captioned("validation")
+    root = str(tmp_path_factory.mktemp("videos"))
+    begun = begin(root, make_recipe(class_names=(), prompts=(), rows_per_shard=4), samples)
+    write_shards(root, begun.plan)
+    commit(root, begun, max_skip_fraction=0)
+    return open_features(root)
+
+
+def test_a_store_of_videos_holds_frames_and_their_mean(videos: FeatureStore):
+    data = videos.captioned("validation")
     assert data.image_ids == tuple(f"validation-{video}" for video in range(9))
     assert [data.texts[row] for row in np.argsort(data.image_of_text)] == [f"video {video}" for video in range(9)]
-    features = {name: vector for name, vector, _ in every_row(store, "image")}
+    features = {name: vector for name, vector, _ in every_row(videos, "image")}
     for video, frames, pooled in zip(data.image_ids, data.frames, data.image, strict=True):
         assert frames == tuple(f"{video}/00{frame}" for frame in range(3))
         mean = np.mean([features[frame] for frame in frames], axis=0)
         np.testing.assert_allclose(pooled, mean / np.linalg.norm(mean), atol=1e-6)
-    assert set(store.retrieval().media) == {name for name in features if not name.startswith("test")}
+    np.testing.assert_array_equal(data.frame, [features[name] for name in data.sample_ids])
+    assert set(videos.retrieval().media) == {name for name in features if not name.startswith("test")}
+
+
+@pytest.mark.parametrize("pooling", [MeanPooling(), TextPooling(temperature=2.0)], ids=["mean", "text"])
+def test_search_finds_whole_videos_as_the_method_pools_them(videos: FeatureStore, pooling: Pooling):
+    query = F.normalize(build_encoder(videos.manifest.recipe.encoder).encode_text(["a red car"]), dim=-1)[0].numpy()
+    frames: dict[str, list[np.ndarray]] = {}
+    for name, vector, _ in every_row(videos, "image"):
+        frames.setdefault(name.rpartition("/")[0], []).append(vector)
+    scale, scores = videos.space.logit_scale, {}
+    for name, own in frames.items():
+        weights = np.exp([scale * vector @ query / getattr(pooling, "temperature", np.inf) for vector in own])
+        mean = weights @ np.stack(own)
+        scores[name] = float(mean @ query / np.linalg.norm(mean))
+    with retrieval_model(ZeroShotRetrievalConfig(pooling=pooling), videos.space) as model:
+        found = Searcher(videos, model).images("a red car", top=5)
+    assert [row.sample_id for row in found] == sorted(scores, key=lambda name: -scores[name])[:5]
+    np.testing.assert_allclose([row.score for row in found], sorted(scores.values())[:-6:-1], atol=1e-6)
+    assert [row.content for row in found] == [f"{row.sample_id}.mp4" for row in found]
 
 
 @pytest.mark.parametrize("top", [1, 7, 100])

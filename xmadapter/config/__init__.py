@@ -23,11 +23,13 @@ from xmadapter.config.encoder_adapters import (
     LoraConfig,
     RetrievalConfig,
     UniAdapterConfig,
+    ZeroShotRetrievalConfig,
 )
 from xmadapter.config.finetune import FinetuneConfig
 from xmadapter.config.fused import FusedConfig, FusedPart, PartConfig
 from xmadapter.config.linear import LinearProbeConfig, ZeroShotConfig
 from xmadapter.config.load import load
+from xmadapter.config.pooling import MeanPooling, Pooling, TextPooling
 from xmadapter.config.search import (
     CMAESConfig,
     GridConfig,
@@ -90,6 +92,7 @@ __all__ = [
     "LpPlusPlusConfig",
     "LoraConfig",
     "LogisticConfig",
+    "MeanPooling",
     "MetaConfig",
     "MethodConfig",
     "MultiModalConfig",
@@ -98,6 +101,7 @@ __all__ = [
     "ParquetData",
     "PartConfig",
     "ProKeRConfig",
+    "Pooling",
     "PruningConfig",
     "RandomConfig",
     "Range",
@@ -115,6 +119,7 @@ __all__ = [
     "TPEConfig",
     "TaskResConfig",
     "TinySpec",
+    "TextPooling",
     "TipConfig",
     "TipFConfig",
     "TrackingConfig",
@@ -125,6 +130,7 @@ __all__ = [
     "WebDatasetData",
     "XMAdapterConfig",
     "ZeroShotConfig",
+    "ZeroShotRetrievalConfig",
     "grid_points",
     "load",
     "with_parameters",

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from xmadapter.config.base import Frozen
 from xmadapter.config.linear import ZeroShotConfig
+from xmadapter.config.pooling import MeanPooling, Pooling
 from xmadapter.config.space import Range, SolveRange, SpaceEntry
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "RetrievalConfig",
     "Towers",
     "UniAdapterConfig",
+    "ZeroShotRetrievalConfig",
 ]
 
 Towers = Literal["both", "text", "image"]
@@ -32,6 +34,7 @@ _FIRST_BLOCK = (
     "Adapt the blocks from this one on, counted from 0 in the deeper tower; towers are aligned at their last blocks. "
     "What lies below is constant, so that it can be computed once."
 )
+_POOLING = Field(default=MeanPooling(), description="How the frames of a video are pooled; of no effect on images.")
 
 
 class ContrastiveConfig(Frozen):
@@ -73,6 +76,7 @@ class CrossModalConfig(Frozen):
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="After the activation, in training.")
     towers: Towers = "both"
+    pooling: Pooling = _POOLING
     fit: ContrastiveConfig = ContrastiveConfig()
     title: ClassVar[str] = "Cross-Modal Adapter"
     solvable: ClassVar[tuple[str, ...]] = ()
@@ -103,6 +107,7 @@ class UniAdapterConfig(Frozen):
     towers: Towers | Literal["all"] = Field(
         default="both", description="`all` adds the cross-attention of CoCa's decoder, which no retrieval loss reaches."
     )
+    pooling: Pooling = _POOLING
     fit: ContrastiveConfig = ContrastiveConfig()
     title: ClassVar[str] = "UniAdapter"
     solvable: ClassVar[tuple[str, ...]] = ()
@@ -119,6 +124,7 @@ class LoraConfig(Frozen):
     alpha: float = Field(default=8.0, gt=0, description="The update is scaled by alpha / rank.")
     first_block: int = Field(default=0, ge=0, description=_FIRST_BLOCK)
     towers: Towers = "both"
+    pooling: Pooling = _POOLING
     fit: ContrastiveConfig = ContrastiveConfig()
     title: ClassVar[str] = "LoRA"
     solvable: ClassVar[tuple[str, ...]] = ()
@@ -132,6 +138,7 @@ class BiasTuningConfig(Frozen):
 
     kind: Literal["bias"] = "bias"
     towers: Towers = "both"
+    pooling: Pooling = _POOLING
     fit: ContrastiveConfig = ContrastiveConfig()
     title: ClassVar[str] = "Bias tuning"
     solvable: ClassVar[tuple[str, ...]] = ()
@@ -145,6 +152,7 @@ class FullTuningConfig(Frozen):
 
     kind: Literal["full"] = "full"
     towers: Towers = "both"
+    pooling: Pooling = _POOLING
     fit: ContrastiveConfig = ContrastiveConfig()
     title: ClassVar[str] = "Full fine-tuning"
     solvable: ClassVar[tuple[str, ...]] = ()
@@ -166,6 +174,7 @@ class HeadsConfig(Frozen):
         default=None,
         description="Adapters in the towers that are trained together with the heads, as `fit` here says; empty: features stay.",
     )
+    pooling: Pooling = _POOLING
     fit: ContrastiveConfig = ContrastiveConfig(learning_rate=1e-3)
     title: ClassVar[str] = "Linear heads"
     solvable: ClassVar[tuple[str, ...]] = ()
@@ -174,14 +183,23 @@ class HeadsConfig(Frozen):
     default_trials: ClassVar[int] = 3
 
     @model_validator(mode="after")
-    def _one_fit(self) -> Self:
-        if self.over is not None and self.over.fit != type(self.over)().fit:
-            raise ValueError("heads and what is under them are trained together: set `fit` of the heads, not of `over`")
+    def _one_for_both(self) -> Self:
+        for name in ("fit", "pooling"):
+            if self.over is not None and getattr(self.over, name) != getattr(type(self.over)(), name):
+                raise ValueError(
+                    f"heads and what is under them are trained together: set `{name}` of the heads, not of `over`"
+                )
         return self
 
 
+class ZeroShotRetrievalConfig(ZeroShotConfig):
+    """The encoder as it is: where every table of recalls starts."""
+
+    pooling: Pooling = _POOLING
+
+
 RetrievalConfig = Annotated[
-    ZeroShotConfig
+    ZeroShotRetrievalConfig
     | HeadsConfig
     | CrossModalConfig
     | UniAdapterConfig

@@ -179,7 +179,9 @@ class EvaluateConfig(Frozen):
         description="Other feature stores of the same encoder and classes, by the name they are reported under; "
         "their test splits are looked at, too.",
     )
-    cluster: ClusterConfig | None = Field(default=None, description="Where choices are fitted; empty: where the sweep ran.")
+    cluster: ClusterConfig | None = Field(
+        default=None, description="Where choices are fitted; empty: where the sweep ran."
+    )
 
 
 class ReportConfig(Frozen):

@@ -51,7 +51,9 @@ def text_conditioned_similarity(
     """
     _check(present)
     with torch.autocast(text.device.type, enabled=False):  # lengths are small differences of squares
-        text, frames = text.float(), frames.float().masked_fill(~present[..., None], 0)
+        # At least float32; who ranks passes float64, so that equal embeddings tie.
+        text, frames = (one.to(torch.promote_types(one.dtype, torch.float32)) for one in (text, frames))
+        frames = frames.masked_fill(~present[..., None], 0)
         products = torch.einsum("td,vfd->tvf", text, frames)
         weights = (products / temperature).masked_fill(~present, -torch.inf).softmax(dim=-1)
         lengths = torch.einsum("tvf,vfg,tvg->tv", weights, frames @ frames.mT, weights).clamp_min(1e-12).sqrt()

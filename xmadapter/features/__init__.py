@@ -1,6 +1,6 @@
 """The feature store: plan, shards, manifest, and the two doors to what they hold."""
 
-from xmadapter.features.captioned import CaptionedImages, FeatureSpace, RetrievalData
+from xmadapter.features.captioned import CaptionedImages, FeatureSpace, RetrievalData, without_captions
 from xmadapter.features.changes import PlanChanges, compare_plans
 from xmadapter.features.featureset import FeatureSet, Provenance, TestSet, TextBank, TuningData, base_classes
 from xmadapter.features.manifest import FeatureManifest, ShardInfo, ShardRecord, Skipped, latest_manifest
@@ -51,5 +51,6 @@ __all__ = [
     "save_plan",
     "text_schema",
     "verify",
+    "without_captions",
     "write_shard",
 ]

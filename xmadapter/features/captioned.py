@@ -1,7 +1,7 @@
 """Images of one split and what their captions say, as features: what retrieval is measured and trained on."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,7 +11,9 @@ from xmadapter.errors import EpisodeError
 from xmadapter.features.featureset import Provenance
 from xmadapter.seeding import derive_seed
 
-__all__ = ["CaptionedImages", "FeatureSpace", "RetrievalData"]
+__all__ = ["CaptionedImages", "FeatureSpace", "RetrievalData", "without_captions"]
+
+_NO_FRAMES = np.zeros((0, 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class CaptionedImages:
         texts: The captions themselves.
         image_of_text: Row of each caption's image.
         frames: Sample ids of each video's frames; empty where these are images.
+        frame: L2-normalised features of all frames, one video after another, in the order of `frames`.
     """
 
     image: Float[np.ndarray, "images dim"]
@@ -33,6 +36,7 @@ class CaptionedImages:
     texts: tuple[str, ...]
     image_of_text: Int[np.ndarray, " texts"]
     frames: tuple[tuple[str, ...], ...] = ()
+    frame: Float[np.ndarray, "frames dim"] = field(default_factory=lambda: _NO_FRAMES)
 
     def __len__(self) -> int:
         """Count images."""
@@ -50,12 +54,38 @@ class CaptionedImages:
             tuple(self.texts[row] for row in texts),
             place[self.image_of_text[texts]],
             tuple(self.frames[row] for row in images) if self.frames else (),
+            self.frame[self._frame_rows(images)] if self.frames else self.frame,
         )
+
+    def _frame_rows(self, videos: Int[np.ndarray, " taken"]) -> Int[np.ndarray, " frames"]:
+        counts = [len(video) for video in self.frames]
+        owner = np.repeat(np.arange(len(counts)), counts)
+        return np.concatenate([np.flatnonzero(owner == video) for video in videos])
 
     @property
     def sample_ids(self) -> tuple[str, ...]:
         """Ids of all images, or of all frames of all videos."""
         return tuple(name for video in self.frames for name in video) if self.frames else self.image_ids
+
+
+def without_captions(features: Float[np.ndarray, "rows dim"], ids: Sequence[str], *, videos: bool) -> CaptionedImages:
+    """Take rows of images as they are, or rows of frames as the videos they are of; captions are still missing.
+
+    Args:
+        features: L2-normalised.
+        ids: Sample ids.
+        videos: Whether the rows are frames; a video's share what stands before the last `/` of their ids.
+    """
+    none = np.zeros((0, features.shape[1]), np.float32), (), np.zeros(0, np.int64)
+    if not videos:
+        return CaptionedImages(features, tuple(ids), *none)
+    names, owner = np.unique([name.rpartition("/")[0] for name in ids], return_inverse=True)
+    sums = np.zeros((len(names), features.shape[1]), np.float32)
+    np.add.at(sums, owner, features)
+    pooled = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    rows = [np.flatnonzero(owner == video) for video in range(len(names))]
+    frames = tuple(tuple(ids[row] for row in own.tolist()) for own in rows)
+    return CaptionedImages(pooled, tuple(names.tolist()), *none, frames, features[np.concatenate(rows)])
 
 
 class FeatureSpace(Frozen):

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from xmadapter.config import Classes, SelectionProtocol
 from xmadapter.errors import DataError, IntegrityError, ResourceError, StoreIncomplete
-from xmadapter.features.captioned import CaptionedImages, FeatureSpace, RetrievalData
+from xmadapter.features.captioned import CaptionedImages, FeatureSpace, RetrievalData, without_captions
 from xmadapter.features.featureset import FeatureSet, Provenance, TestSet, TextBank, TuningData
 from xmadapter.features.manifest import FeatureManifest, ShardInfo, latest_manifest, manifest_versions, read_manifest
 from xmadapter.features.planfile import load_plan
@@ -138,6 +138,10 @@ class FeatureStore:
         images = (shard for shard in plan.shards if shard.modality == "image")
         return {one.sample_id: one.media for shard in images for one in shard.samples if one.sample_id in sample_ids}
 
+    def of_videos(self, sample_ids: Collection[str]) -> bool:
+        """Say whether any of these rows is a frame of a video."""
+        return any(_FRAME.search(media) for media in self.media(sample_ids).values())
+
     def captioned_test(self) -> CaptionedImages:
         """Read images and captions of the test split, as `captioned`; for the final evaluation alone."""
         return self._captioned("test")
@@ -169,7 +173,7 @@ class FeatureStore:
             raise DataError(f"{self.root} has no captions in its {split} split; encode a data set that has some")
         images, table = self._images(split), pa.concat_tables([self.read(info) for info in shards])
         names = [name.rpartition("/")[0] for name in table["sample_id"].to_pylist()]
-        items = self._videos(images)
+        items = without_captions(images.features[:, 0], images.ids, videos=self.of_videos(images.ids[:1]))
         if items.frames:
             names = [name.rpartition("/")[0] for name in names]  # a video's captions stand with its first frame
         place = {name: row for row, name in enumerate(items.image_ids)}
@@ -185,20 +189,6 @@ class FeatureStore:
             image_of_text=parents[kept],
         )
         return captioned.take(np.unique(parents[kept]))
-
-    def _videos(self, images: FeatureSet) -> CaptionedImages:
-        """Pool the frames of videos; images stay as they are. What is still missing is the captions."""
-        features, ids = images.features[:, 0], images.ids
-        none = np.zeros((0, features.shape[1]), np.float32), (), np.zeros(0, np.int64)
-        first = self.media(ids[:1])
-        if not any(_FRAME.search(media) for media in first.values()):
-            return CaptionedImages(features, ids, *none)
-        videos, owner = np.unique([name.rpartition("/")[0] for name in ids], return_inverse=True)
-        sums = np.zeros((len(videos), features.shape[1]), np.float32)
-        np.add.at(sums, owner, features)
-        pooled = sums / np.linalg.norm(sums, axis=1, keepdims=True)
-        frames = [tuple(ids[row] for row in np.flatnonzero(owner == video)) for video in range(len(videos))]
-        return CaptionedImages(pooled, tuple(videos.tolist()), *none, tuple(frames))
 
     def texts(self) -> TextBank:
         """Read the text features of all classes."""

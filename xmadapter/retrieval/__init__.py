@@ -8,7 +8,7 @@ from xmadapter.retrieval.bundle import (
 )
 from xmadapter.retrieval.final import KS, RetrievalFinal, RetrievalTest, final_retrieval, ranks_table
 from xmadapter.retrieval.model import RetrievalModel, retrieval_model
-from xmadapter.retrieval.sides import all_rows
+from xmadapter.retrieval.sides import Sides, all_rows
 from xmadapter.retrieval.trial import FinetuneResult, FinetuneTrial, mean_recall, run_finetune, trained
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "RetrievalFinal",
     "RetrievalModel",
     "RetrievalTest",
+    "Sides",
     "all_rows",
     "export_retrieval",
     "final_retrieval",

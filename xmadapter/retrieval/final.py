@@ -31,7 +31,7 @@ class RetrievalFinal(Frozen):
     difference: Interval | None = Field(
         default=None,
         description="Text-to-image recall@1 over zero-shot, in points, by bootstrap over test images, each with all its captions; "
-        "None for zero-shot itself, or where it was not swept.",
+        "None for zero-shot itself, the first of them if there are several, or where it was not swept.",
     )
     images: int = Field(description="Test images.")
     texts: int = Field(description="Test captions.")
@@ -90,13 +90,14 @@ def final_retrieval(
             with trained(data, choice.trial(states), seed=seed, device=device) as model:
                 ranks.append(model.ranks(test.data, test.media))
         first = np.stack([_first_by_image(one) for one in ranks])
-        if choice.adapter.kind == "zero-shot":
+        reference = zero_shot is None and choice.adapter.kind == "zero-shot"
+        if reference:
             zero_shot = first
         yield (
             RetrievalFinal(
                 choice=choice,
                 test=tuple(report_retrieval(one, ks=KS) for one in ranks),
-                difference=_difference(first, zero_shot) if choice.adapter.kind != "zero-shot" else None,
+                difference=None if reference else _difference(first, zero_shot),
                 images=len(test.data),
                 texts=len(test.data.texts),
                 seconds=time.perf_counter() - begun,

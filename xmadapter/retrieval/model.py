@@ -4,10 +4,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from xmadapter.config import EncoderAdapterConfig, EncoderSpec, HeadsConfig, RetrievalConfig, ZeroShotConfig
+from xmadapter.config import (
+    EncoderAdapterConfig,
+    EncoderSpec,
+    HeadsConfig,
+    RetrievalConfig,
+    TextPooling,
+    ZeroShotRetrievalConfig,
+)
 from xmadapter.encoder_adapters import (
     AdapterBank,
     TunedWeights,
@@ -19,8 +28,9 @@ from xmadapter.encoder_adapters import (
 from xmadapter.encoder_adapters.bank import check_state
 from xmadapter.encoders import TowerEncoder, build_encoder
 from xmadapter.errors import ConfigError
-from xmadapter.evaluation.retrieval import Ranks, cosine_scores, retrieval_ranks
+from xmadapter.evaluation.retrieval import Ranks, retrieval_ranks
 from xmadapter.features import CaptionedImages, FeatureSpace
+from xmadapter.retrieval.frames import FrameSides
 from xmadapter.retrieval.sides import (
     Side,
     Sides,
@@ -96,7 +106,7 @@ class RetrievalModel:
     """
 
     def __init__(self, config: RetrievalConfig, space: FeatureSpace, seed: int, device: torch.device) -> None:
-        self._space = space
+        self._space, self._pooling = space, config.pooling
         self._inside = _inside(config)
         self._encoder = _towers(space.encoder) if self._inside is not None else None
         # An encoder found its device when it was built; all else meets its features there.
@@ -105,7 +115,7 @@ class RetrievalModel:
         bank = attach(self._encoder.model, self._inside, seed=seed) if self._encoder and self._inside else None
         self.weights = Weights(heads, bank)
         self._checkpointed: nn.Module | None = None
-        if self._encoder and not isinstance(config, ZeroShotConfig) and config.fit.checkpointing:
+        if self._encoder and not isinstance(config, ZeroShotRetrievalConfig) and config.fit.checkpointing:
             checkpoint_gradients(self._encoder.model)
             self._checkpointed = self._encoder.model
 
@@ -126,40 +136,48 @@ class RetrievalModel:
         if self._checkpointed is not None:
             keep_activations(self._checkpointed)
 
-    def sides(self, data: CaptionedImages, media: Mapping[str, str]) -> Sides:
-        """Say how texts and images of a split become features.
+    def sides(self, data: CaptionedImages, media: Mapping[str, str]) -> Sides | FrameSides:
+        """Say how texts and images of a split become features, and how these are compared.
 
         Args:
-            data: The split.
+            data: The split. An image is a video of one frame, which every pooling leaves as it is.
             media: Where its images' pixels are, by id; looked at where the image tower is adapted.
         """
-        text, image = self._text(data), self._image(data, media)
-        if (heads := self.weights.heads) is not None:
-            text, image = through(text, heads.text), through(image, heads.image)
-        return Sides(text, image, torch.from_numpy(data.image_of_text), self._space.logit_scale)
+        text, items = self._headed(self._text(data), "text"), torch.from_numpy(data.image_of_text)
+        scale, counts = self._space.logit_scale, [len(video) for video in data.frames]
+        if counts and isinstance(self._pooling, TextPooling):
+            frame = self._headed(self._samples(data, media, data.frame), "image")
+            return FrameSides(text, frame, torch.tensor(counts), items, scale, self._pooling.temperature)
+        image = self._samples(data, media, data.image)
+        if counts and self.adapts_images:
+            image = mean_of_frames(image, counts)
+        return Sides(text, self._headed(image, "image"), len(data), items, scale)
 
     def ranks(self, data: CaptionedImages, media: Mapping[str, str]) -> Ranks:
         """Rank a split in both directions."""
         sides = self.sides(data, media)
-        text, image = all_rows(sides.text, len(data.texts)), all_rows(sides.image, len(data))
-        return retrieval_ranks(cosine_scores(text, image), sides.items)
+        return retrieval_ranks(sides.scores(all_rows(sides.text, len(data.texts))), sides.items)
+
+    def _headed(self, side: Side, modality: Literal["image", "text"]) -> Side:
+        heads = self.weights.heads
+        return side if heads is None else through(side, getattr(heads, modality))
 
     def _text(self, data: CaptionedImages) -> Side:
-        if self._encoder is None or not self._enters("text"):
+        # A search brings images without texts, and tokenizers of transformers cannot take none.
+        if self._encoder is None or not data.texts or not self._enters("text"):
             return stored(data.text, self._device)
         if block := self._start("text", len(data.texts)):
             return text_blocks(self._encoder, data.texts, content_of(data.text), block=block)
         return text_tower(self._encoder, data.texts)
 
-    def _image(self, data: CaptionedImages, media: Mapping[str, str]) -> Side:
+    def _samples(self, data: CaptionedImages, media: Mapping[str, str], frozen: Float[np.ndarray, "rows dim"]) -> Side:
+        """Images, or all frames of all videos, through the adapted tower; where it is not adapted, what is stored."""
         if self._encoder is None or not self.adapts_images:
-            return stored(data.image, self._device)
+            return stored(frozen, self._device)
         places = [media[name] for name in data.sample_ids]
         if block := self._start("image", len(places)):
-            side = image_blocks(self._encoder, places, self._space, content_of(data.image), block=block)
-        else:
-            side = image_tower(self._encoder, places, self._space)
-        return mean_of_frames(side, [len(video) for video in data.frames]) if data.frames else side
+            return image_blocks(self._encoder, places, self._space, content_of(data.image), block=block)
+        return image_tower(self._encoder, places, self._space)
 
     def _start(self, tower: Literal["image", "text"], rows: int) -> int:
         """Block at which rows are taken up from a file; 0 where the whole tower runs."""
@@ -174,7 +192,7 @@ class RetrievalModel:
 
 def _inside(config: RetrievalConfig) -> EncoderAdapterConfig | None:
     match config:
-        case ZeroShotConfig():
+        case ZeroShotRetrievalConfig():
             return None
         case HeadsConfig():
             return config.over

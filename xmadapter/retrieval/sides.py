@@ -14,6 +14,7 @@ from xmadapter.data import decode_image, read_media
 from xmadapter.encoder_adapters import image_features, image_tokens, text_features, text_tokens
 from xmadapter.encoder_adapters.token_file import TokenBatch
 from xmadapter.encoders import TowerEncoder, build_preprocess
+from xmadapter.evaluation.retrieval import Scores, cosine_scores
 from xmadapter.features import FeatureSpace
 from xmadapter.retrieval.tokens import cached_tokens
 from xmadapter.training.contrastive import cosine_logits
@@ -45,19 +46,29 @@ class Sides:
 
     Args:
         text: By pair.
-        image: By image.
+        image: By image, or by video where its frames are pooled alike for every text.
+        images: How many there are.
         items: Which image each pair shows.
         logit_scale: Multiplier from cosine to logit.
     """
 
     text: Side
     image: Side
+    images: int
     items: Int[Tensor, " pairs"]
     logit_scale: float
 
     def logits(self, rows: Int[Tensor, " batch"], /) -> Float[Tensor, "batch batch"]:
         """Compare each text of these rows with each of their images."""
         return cosine_logits(self.text(rows), self.image(self.items[rows]), logit_scale=self.logit_scale)
+
+    def scores(self, text: Float[Tensor, "texts dim"]) -> Scores:
+        """Compute all images, and score texts against them by cosine; without gradients.
+
+        Args:
+            text: Features of any length, on the CPU.
+        """
+        return cosine_scores(text, all_rows(self.image, self.images))
 
 
 @torch.no_grad()

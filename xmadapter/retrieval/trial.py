@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from pydantic import Field
 
-from xmadapter.config import Frozen, RetrievalConfig, ZeroShotConfig
+from xmadapter.config import Frozen, RetrievalConfig, ZeroShotRetrievalConfig
 from xmadapter.evaluation.retrieval import RetrievalReport, report_retrieval
 from xmadapter.features import RetrievalData
 from xmadapter.retrieval.model import RetrievalModel, retrieval_model
@@ -148,7 +148,7 @@ def trained(
         seed=seed,
         device=device,
     ) as model:
-        if not isinstance(trial.adapter, ZeroShotConfig):
+        if not isinstance(trial.adapter, ZeroShotRetrievalConfig):
             fit = trial.adapter.fit
             # A trial that is compared on the way starts anew when it is lost, as its comparisons do.
             folder = None if trial.rungs else trial.states

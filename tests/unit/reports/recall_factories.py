@@ -14,7 +14,7 @@ from xmadapter.config import (
     LoraConfig,
     RetrievalConfig,
     UniAdapterConfig,
-    ZeroShotConfig,
+    ZeroShotRetrievalConfig,
 )
 from xmadapter.evaluation import Interval, image_interval
 from xmadapter.evaluation.retrieval import RetrievalReport, evaluate_retrieval
@@ -50,7 +50,7 @@ def make_recall_final(
 ) -> RetrievalFinal:
     """A result with so many captions found per seed, `compared` with a zero-shot that finds `ZERO_SHOT`."""
     texts = IMAGES * captions
-    zero_shot = isinstance(adapter, ZeroShotConfig)
+    zero_shot = isinstance(adapter, ZeroShotRetrievalConfig)
     choice = FinetuneResult(
         method=method or adapter.title,
         adapter=adapter,
@@ -81,7 +81,7 @@ def _gained(right: tuple[int, ...], texts: int) -> Interval:
 def make_recall_sweep(images: Sequence[int] = (100,), *, seeds: int = 3) -> list[RetrievalFinal]:
     """Six methods, of which full fine-tuning is worse than zero-shot and linear heads are not told apart from it."""
     methods = (
-        (ZeroShotConfig(), (10, 10, 10), 0, None),
+        (ZeroShotRetrievalConfig(), (10, 10, 10), 0, None),
         (HeadsConfig(), (10, 11, 11), 524_288, None),
         (CrossModalConfig(), (14, 16, 15), 221_184, None),
         (CrossModalConfig(shared=0), (15, 15, 16), 258_048, "Plain adapter"),

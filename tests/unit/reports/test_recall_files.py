@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.unit.reports.recall_factories import make_recall_final, make_recall_report, make_recall_sweep
-from xmadapter.config import CrossModalConfig, HeadsConfig, LoraConfig, ZeroShotConfig
+from xmadapter.config import CrossModalConfig, HeadsConfig, LoraConfig, ZeroShotRetrievalConfig
 from xmadapter.errors import MissingExtra
 from xmadapter.features import Skipped
 from xmadapter.reports import mlflow_steps, write_recall_report
@@ -18,7 +18,7 @@ from xmadapter.reports.grid import make_recall_grid
 from xmadapter.reports.plots import plot_recall
 
 NAMES = {"recall.png", "report.html", "report.md", "results.csv"}
-TWO = [make_recall_final(ZeroShotConfig(), (10, 10, 10)), make_recall_final(LoraConfig(), (12, 13, 14))]
+TWO = [make_recall_final(ZeroShotRetrievalConfig(), (10, 10, 10)), make_recall_final(LoraConfig(), (12, 13, 14))]
 EVIL = '<script>alert("1")</script>'
 
 
@@ -119,7 +119,7 @@ def test_more_than_one_look_at_the_test_split_is_a_warning(tmp_path: Path) -> No
 def test_names_are_text_and_never_markup(tmp_path: Path) -> None:
     finals = [
         make_recall_final(kind, (12, 13), method=f"{EVIL}|\x1b[31m{kind.kind}$x^{{$")
-        for kind in (ZeroShotConfig(), HeadsConfig(), LoraConfig())
+        for kind in (ZeroShotRetrievalConfig(), HeadsConfig(), LoraConfig())
     ]
     skipped = [Skipped(sample_id=f"{EVIL}\udc80.png", reason=EVIL)]
     files = written(make_recall_report(finals, title=EVIL, skipped=skipped), tmp_path)
@@ -151,7 +151,7 @@ def test_pictures_open_and_show_every_method_in_its_colour(images: tuple[int, ..
 @pytest.mark.parametrize(
     "finals",
     [
-        [make_recall_final(ZeroShotConfig(), (0,))],
+        [make_recall_final(ZeroShotRetrievalConfig(), (0,))],
         [make_recall_final(LoraConfig(), (20, 20), trained_parameters=0)],
         [
             make_recall_final(CrossModalConfig(), (12, 13), images=images, method=f"m{number} " + "long " * 15)

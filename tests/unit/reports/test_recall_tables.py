@@ -6,7 +6,7 @@ from xmadapter.config import (
     HeadsConfig,
     LoraConfig,
     UniAdapterConfig,
-    ZeroShotConfig,
+    ZeroShotRetrievalConfig,
 )
 from xmadapter.errors import ConfigError
 from xmadapter.reports import recall_summary
@@ -16,7 +16,7 @@ from xmadapter.reports.recall.rows import COLUMNS, chosen_rows, measured_cells, 
 from xmadapter.reports.recall.sentences import captions_sentence, headline
 from xmadapter.reports.recall.tables import recall_comparison
 
-ZERO = make_recall_final(ZeroShotConfig(), (10, 10, 10))
+ZERO = make_recall_final(ZeroShotRetrievalConfig(), (10, 10, 10))
 LORA = make_recall_final(LoraConfig(), (12, 13, 14))
 
 

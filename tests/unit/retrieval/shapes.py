@@ -1,5 +1,7 @@
 """Coloured shapes with captions, as features of a small random open_clip model whose towers can be entered."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from tests.unit.encoders.zoo import FAMILIES, make_family
 from xmadapter.config import ImageConfig, OpenClipSpec
 from xmadapter.data import decode_image, read_media
 from xmadapter.encoders import build_encoder, build_preprocess, resolve_encoder
-from xmadapter.features import CaptionedImages, FeatureSpace, Provenance, RetrievalData
+from xmadapter.features import CaptionedImages, FeatureSpace, Provenance, RetrievalData, without_captions
 from xmadapter.retrieval import RetrievalTest
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "purple", "orange", "grey")
@@ -43,3 +45,12 @@ def make_shapes(folder: Path, family: str = "CLIP ViT", *, images: int = 8) -> t
     space = FeatureSpace(encoder=spec, image=ImageConfig(), dim=encoder.dim, logit_scale=encoder.logit_scale)
     data = RetrievalData(parts["train"], parts["validation"], media, space, Provenance("plan", "encoder", "split"))
     return data, RetrievalTest(parts["test"], media)
+
+
+def as_videos(images: CaptionedImages, media: Mapping[str, str]) -> tuple[CaptionedImages, dict[str, str]]:
+    """Three videos of eight images, as two, two and four frames, each with the caption of the image of its number."""
+    video = (0, 0, 1, 1, 2, 2, 2, 2)
+    ids = tuple(f"{number}/{name}" for number, name in zip(video, (name[-1] for name in images.image_ids), strict=True))
+    found = without_captions(images.image, ids, videos=True)
+    captioned = replace(found, text=images.text[:3], texts=images.texts[:3], image_of_text=np.arange(3))
+    return captioned, {one: media[name] for one, name in zip(ids, images.image_ids, strict=True)}

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.unit.retrieval.shapes import make_shapes
+from tests.unit.retrieval.shapes import as_videos, make_shapes
 from xmadapter.config import (
     BiasTuningConfig,
     ContrastiveConfig,
@@ -15,12 +15,12 @@ from xmadapter.config import (
     HeadsConfig,
     LoraConfig,
     UniAdapterConfig,
-    ZeroShotConfig,
+    ZeroShotRetrievalConfig,
 )
 from xmadapter.encoders import build_encoder
 from xmadapter.errors import EpisodeError, FingerprintMismatch
 from xmadapter.evaluation.retrieval import evaluate_retrieval
-from xmadapter.features import CaptionedImages, RetrievalData
+from xmadapter.features import RetrievalData
 from xmadapter.retrieval import (
     FinetuneTrial,
     RetrievalTest,
@@ -63,7 +63,7 @@ def make_trial(config, **changes) -> FinetuneTrial:
 
 
 def test_zero_shot_is_the_recall_of_the_stored_features(data):
-    found = run_finetune(data, make_trial(ZeroShotConfig()))
+    found = run_finetune(data, make_trial(ZeroShotRetrievalConfig()))
     part = data.validation
     slow = evaluate_retrieval(*map(torch.from_numpy, (part.text, part.image, part.image_of_text)))
     assert found.validation == (slow, slow)
@@ -188,20 +188,15 @@ def test_a_trial_that_misses_a_rung_is_stopped_and_says_what_it_had(data):
 
 
 def test_videos_are_the_mean_of_their_frames_through_an_adapted_tower_too(data):
-    """Neighbouring images as two frames of a video, and three of the last."""
-    part = data.validation
-    frames = [part.image_ids[:2], part.image_ids[2:4], part.image_ids[4:]]
-    rows = [[0, 1], [2, 3], [4, 5, 6, 7]]
-    pooled = np.stack([part.image[own].mean(axis=0) for own in rows])
-    pooled /= np.linalg.norm(pooled, axis=1, keepdims=True)
-    videos = CaptionedImages(pooled, ("a", "b", "c"), part.text[:3], part.texts[:3], np.arange(3), tuple(frames))
+    videos, media = as_videos(data.validation, data.media)
     with retrieval_model(CrossModalConfig(fit=FIT), data.space) as model:
-        found = all_rows(model.sides(videos, data.media).image, 3)
-    np.testing.assert_allclose(F.normalize(found, dim=-1), pooled, atol=2e-5)
+        found = all_rows(model.sides(videos, media).image, 3)
+    np.testing.assert_allclose(F.normalize(found, dim=-1), videos.image, atol=2e-5)
     some = videos.take(np.array([2, 0]))
-    assert some.frames == (frames[2], frames[0])
-    assert some.sample_ids == (*frames[2], *frames[0])
-    assert some.texts == (part.texts[0], part.texts[2])
+    assert some.frames == (videos.frames[2], videos.frames[0])
+    assert some.sample_ids == (*videos.frames[2], *videos.frames[0])
+    np.testing.assert_array_equal(some.frame, videos.frame[[4, 5, 6, 7, 0, 1]])
+    assert some.texts == (videos.texts[0], videos.texts[2])
 
 
 def test_draws_are_nested_and_too_few_images_are_told(data):
@@ -221,7 +216,7 @@ def test_draws_are_nested_and_too_few_images_are_told(data):
 
 def test_the_final_test_ranks_the_test_split_and_compares_with_zero_shot(shapes):
     data, test = shapes
-    choices = [run_finetune(data, make_trial(config)) for config in (ZeroShotConfig(), KINDS[0])]
+    choices = [run_finetune(data, make_trial(config)) for config in (ZeroShotRetrievalConfig(), KINDS[0])]
     (zero, zero_ranks), (heads, _) = final_retrieval(data, test, [(choice, None) for choice in choices])
     slow = evaluate_retrieval(*map(torch.from_numpy, (test.data.text, test.data.image, test.data.image_of_text)))
     assert zero.test == (slow, slow)
